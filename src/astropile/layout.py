@@ -1,0 +1,190 @@
+"""
+Names of the folders and files of a tree: made and parsed here only.
+
+::
+
+    <data_dir>/README.md
+    <data_dir>/<subset>/astropile.json
+    <data_dir>/<subset>/manifest/healpix=<ipix>.json
+    <data_dir>/<subset>/catalog/...
+    <data_dir>/<subset>/healpix=<ipix>/<i>-of-<n>.hdf5
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+ROOT_FILE: Final = "astropile.json"
+MANIFEST_DIR: Final = "manifest"
+CATALOG_DIR: Final = "catalog"
+README_FILE: Final = "README.md"
+REJECTED_FILE: Final = "rejected.jsonl"
+SUFFIXES: Final = (".hdf5", ".hdf", ".h5")
+"""Suffixes read; the first is the one written."""
+
+_PARTITION = re.compile(r"healpix=(\d+)")
+_SHARD = re.compile(r"(\d+)-of-(\d+)\.(?:hdf5|hdf|h5)")
+_SUBSET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """
+    One file of a partition.
+
+    Parameters
+    ----------
+    index : int
+        Number of the shard, from 1.
+    total : int
+        Number of shards of the partition.
+
+    Raises
+    ------
+    ValueError
+        If `index` is not in 1 to `total`.
+    """
+
+    index: int
+    total: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.total:
+            raise ValueError(f"shard {self.index} of {self.total} cannot be")
+
+
+def check_subset(name: str) -> str:
+    """
+    Return `name` if it can be the folder of a subset.
+
+    Parameters
+    ----------
+    name : str
+        Name to check.
+
+    Returns
+    -------
+    str
+        The same name.
+
+    Raises
+    ------
+    ValueError
+        If it is not made of letters, digits and ``. _ + -``, starting with a letter or digit.
+    """
+    if not _SUBSET.fullmatch(name) or len(name) > 100:
+        raise ValueError(
+            f"a subset is named with letters, digits and . _ + -, at most 100 of them, not {name!r}"
+        )
+    return name
+
+
+def partition_dir(ipix: int) -> str:
+    """
+    Name the folder of a partition.
+
+    Parameters
+    ----------
+    ipix : int
+        Pixel number at the tree's order.
+
+    Returns
+    -------
+    str
+        The folder's name.
+
+    Examples
+    --------
+    >>> partition_dir(9999)
+    'healpix=9999'
+    """
+    return f"healpix={ipix:d}"
+
+
+def parse_partition_dir(name: str) -> int | None:
+    """
+    Read the pixel number from the name of a partition's folder.
+
+    Parameters
+    ----------
+    name : str
+        Name of a folder; zero padding is accepted.
+
+    Returns
+    -------
+    int or None
+        The pixel number, None if the folder is not a partition.
+
+    Examples
+    --------
+    >>> parse_partition_dir("healpix=0913"), parse_partition_dir("catalog")
+    (913, None)
+    """
+    found = _PARTITION.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def shard_file(shard: Shard) -> str:
+    """
+    Name the file of a shard.
+
+    Parameters
+    ----------
+    shard : Shard
+        Which of how many.
+
+    Returns
+    -------
+    str
+        The file's name.
+
+    Examples
+    --------
+    >>> shard_file(Shard(1, 2))
+    '001-of-002.hdf5'
+    """
+    return f"{shard.index:03d}-of-{shard.total:03d}{SUFFIXES[0]}"
+
+
+def parse_shard_file(name: str) -> Shard | None:
+    """
+    Read which shard a file is from its name.
+
+    Parameters
+    ----------
+    name : str
+        Name of a file; any of the suffixes read is accepted.
+
+    Returns
+    -------
+    Shard or None
+        The shard, None if the file is not one.
+
+    Examples
+    --------
+    >>> parse_shard_file("002-of-002.hdf")
+    Shard(index=2, total=2)
+    """
+    found = _SHARD.fullmatch(name)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        return None
+    return Shard(int(found[1]), int(found[2]))
+
+
+def manifest_file(ipix: int) -> str:
+    """
+    Name the manifest of a partition.
+
+    Parameters
+    ----------
+    ipix : int
+        Pixel number at the tree's order.
+
+    Returns
+    -------
+    str
+        The file's name.
+    """
+    return f"{partition_dir(ipix)}.json"

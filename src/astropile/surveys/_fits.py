@@ -192,7 +192,7 @@ class FitsFile:
             raise self.error(f"keyword {keyword} in HDU {key!r}", "no such keyword")
         return header[keyword]
 
-    def image(self, *keys: int | str) -> NDArray[Any]:
+    def image(self, *keys: int | str, rows: slice | None = None) -> NDArray[Any]:
         """
         Give the pixels of an image HDU.
 
@@ -200,6 +200,8 @@ class FitsFile:
         ----------
         *keys : int or str
             As for `hdu`.
+        rows : slice, optional
+            Which rows (the first axis of the array); only these are read. All by default.
 
         Returns
         -------
@@ -215,7 +217,7 @@ class FitsFile:
         if not hdu.is_image:
             raise self.error(f"an image in HDU {keys[0]!r}", type(hdu).__name__)
         try:
-            data = hdu.data
+            data = hdu.data if rows is None else hdu.section[rows]
         except (OSError, ValueError, zlib.error) as error:
             raise self.error(f"an image in HDU {keys[0]!r}", str(error)) from error
         if data is None:
@@ -247,7 +249,10 @@ class FitsFile:
         return tuple(hdu.columns.names)
 
     def column(
-        self, key: int | str | tuple[int | str, ...], name: str, rows: slice | None = None
+        self,
+        key: int | str | tuple[int | str, ...],
+        name: str,
+        rows: slice | NDArray[np.int64] | None = None,
     ) -> NDArray[Any]:
         """
         Give a column of a table HDU.
@@ -258,7 +263,7 @@ class FitsFile:
             As for `hdu`; a tuple gives several to choose from.
         name : str
             Name of the column, in any case; an exact match comes first.
-        rows : slice, optional
+        rows : slice or ndarray of int64, optional
             Which rows; all by default.
 
         Returns

@@ -354,11 +354,15 @@ class Rejected:
         One sentence, the same for like cases, without the object's values.
     count : int
         How many objects it stands for.
+    fault : bool
+        False for what was left out on purpose (a sky fibre, a cut): only faults count against
+        a build's tolerance.
     """
 
     key: str
     reason: str
     count: int = 1
+    fault: bool = True
 
 
 def _no_units(native_path: Path) -> Iterable[Unit]:
@@ -460,6 +464,11 @@ class Survey:
         for column in self.columns:
             if column.shared and self.ragged_dims(column):
                 raise ValueError(f"survey {self.name!r}: shared column {column.name!r} is ragged")
+            if column.name in {"ra", "dec"} and column.dtype != "float64":
+                raise ValueError(
+                    f"survey {self.name!r}: a column named {column.name!r} is float64, the common "
+                    f"column, not {column.dtype}"
+                )
             if column.name in {"healpix", "provenance"}:
                 raise ValueError(f"survey {self.name!r}: a column cannot be named {column.name!r}")
 

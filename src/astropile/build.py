@@ -1,0 +1,588 @@
+"""
+From a survey's native files to a tree.
+
+Two passes. The first reads every unit of input, checks it and keeps it in a spool on disk. The
+second sorts the objects along the sky and writes shard after shard, each from the spool. The
+subset is made aside and takes its final name when it is whole. A build that was stopped goes
+on where it was when the same call is made again.
+
+Memory: one batch of `Survey.read` in the first pass; in the second one shard twice, and about
+100 bytes per object for their order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from astropile.batch import check_batch, is_flat
+from astropile.card import write_card
+from astropile.errors import BuildError, NativeFileError
+from astropile.facts import survey_to_json
+from astropile.hats import write_hats
+from astropile.hdf5.writer import ShardPlace, shard_image
+from astropile.healpix import ang2pix, check_order
+from astropile.layout import (
+    CATALOG_DIR,
+    MANIFEST_DIR,
+    REJECTED_FILE,
+    ROOT_FILE,
+    Shard,
+    check_subset,
+    manifest_file,
+    partition_dir,
+    shard_file,
+)
+from astropile.manifest import (
+    Partition,
+    Root,
+    dump_json,
+    partition_manifest,
+    root_file,
+    shard_entry,
+    snapshot_of,
+)
+from astropile.names import COMMON_COLUMNS, HEALPIX_29, ROW_COLUMN, SHARD_COLUMN
+from astropile.publish import publish_bytes, sync_folder
+from astropile.schema import Ragged, Rejected, Survey, Unit
+from astropile.spool import Spool, SpoolWriter
+from astropile.surveys import get_survey
+
+SHARD_NBYTES: Final = 512 * 2**20
+"""A partition is split into shards of at most about this size, before compression."""
+
+TOLERANCE: Final = 0.1
+"""Largest share of objects that may be rejected for a fault before a build is refused."""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """
+    What a build did.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the subset.
+    n_units : int
+        Pieces of input.
+    n_read, n_written, n_rejected : int
+        Objects; the first is the sum of the others.
+    reasons : mapping of str to int
+        Why objects were rejected, and how many for each.
+    n_partitions, n_shards : int
+        Folders and files written.
+    n_bytes : int
+        Size of the shards.
+    """
+
+    path: Path
+    n_units: int
+    n_read: int
+    n_written: int
+    n_rejected: int
+    reasons: Mapping[str, int]
+    n_partitions: int
+    n_shards: int
+    n_bytes: int
+
+
+def build_catalog(
+    survey: str | Survey,
+    native_path: str | os.PathLike[str],
+    tree: str | os.PathLike[str],
+    *,
+    subset: str | None = None,
+    order: int = 4,
+    shard_nbytes: int = SHARD_NBYTES,
+    duplicates: Literal["reject", "error"] = "reject",
+    tolerance: float = TOLERANCE,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> BuildReport:
+    """
+    Build a subset of a tree from a survey's native files.
+
+    Parameters
+    ----------
+    survey : str or Survey
+        The survey.
+    native_path : path
+        Folder of its native files.
+    tree : path
+        The survey's data folder; the subset is made in it.
+    subset : str, optional
+        Name of the subset; by default the survey's own.
+    order : int
+        HEALPix order of the partitions.
+    shard_nbytes : int
+        Size, before compression, above which a partition is split into shards [bytes].
+    duplicates : {"reject", "error"}
+        What to do with a second object of the same ``observation_id``.
+    tolerance : float
+        Largest share of objects rejected for a fault, 0 to 1, before the build is refused.
+    overwrite : bool
+        Replace a subset that is there.
+    progress : bool, optional
+        Show progress bars on standard error; by default where that is a terminal.
+
+    Returns
+    -------
+    BuildReport
+        What was done.
+
+    Raises
+    ------
+    BuildError
+        If the subset is there already, another build of it runs, nothing could be read, too
+        much was rejected, or an interrupted build had other parameters.
+    SchemaError
+        If a survey's `read` gives what the survey does not declare.
+    OSError
+        If the disk fails. In every case nothing stands under the final name.
+    """
+    chosen = get_survey(survey)
+    native = Path(native_path).expanduser()
+    data_dir = Path(tree).expanduser()
+    name = check_subset(subset or chosen.subset)
+    final = data_dir / name
+    check_order(order)
+    if not 0 <= tolerance <= 1:
+        raise BuildError(str(final), f"tolerance is a share from 0 to 1, not {tolerance}")
+    if shard_nbytes < 1:
+        raise BuildError(str(final), f"a shard has at least one byte, not {shard_nbytes}")
+    if not native.exists():
+        raise BuildError(str(final), f"no native files: {native} does not exist")
+    if final.exists() and not overwrite:
+        raise BuildError(str(final), "it exists already; overwrite it, or name another subset")
+    units = list(chosen.units(native))
+    if not units:
+        raise BuildError(str(final), f"no file of survey {chosen.name!r} below {native}")
+    doubled = [key for key, count in Counter(unit.key for unit in units).items() if count > 1]
+    if doubled:
+        raise BuildError(str(final), f"two units of input have one name: {doubled[0]!r}")
+    data_dir.mkdir(parents=True, exist_ok=True)
+    work = data_dir / f".{name}.build"
+    bars = sys.stderr.isatty() if progress is None else progress
+    plan = {
+        "survey": hashlib.sha256(dump_json(survey_to_json(chosen))).hexdigest(),
+        "native_path": str(native.resolve()),
+        "subset": name,
+        "order": order,
+        "shard_nbytes": shard_nbytes,
+        "units": hashlib.sha256("\n".join(unit.key for unit in units).encode()).hexdigest(),
+    }
+    with _work_folder(work, plan, final):
+        sizes = _read_units(chosen, units, native, work, bars=bars)
+        resolved = chosen.resolve(sizes)
+        second = _Build(resolved, work, final, order, shard_nbytes)
+        report = second.run(duplicates, tolerance, bars=bars)
+        _take_final_name(work / "tree", final)
+    shutil.rmtree(work, ignore_errors=True)
+    write_card(data_dir)
+    return report
+
+
+@contextlib.contextmanager
+def _work_folder(work: Path, plan: Mapping[str, Any], final: Path) -> Iterator[None]:
+    """Hold the folder a build works in: alone, and only for the plan it was begun with."""
+    work.mkdir(exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BuildError(str(final), f"another build of it runs ({work})") from error
+        begun = work / "plan.json"
+        if begun.exists():
+            before = json.loads(begun.read_bytes())
+            differing = sorted(key for key in plan if before.get(key) != plan[key])
+            if differing:
+                was = ", ".join(f"{key} was {before.get(key)!r}" for key in differing)
+                raise BuildError(
+                    str(final),
+                    f"an interrupted build had other parameters ({was}); build with those, "
+                    f"or remove {work}",
+                )
+        else:
+            publish_bytes(begun, dump_json(dict(plan)))
+        yield
+
+
+def _read_units(
+    survey: Survey, units: list[Unit], native: Path, work: Path, *, bars: bool
+) -> dict[str, int]:
+    """First pass: read every unit that is not yet in the spool."""
+    folder = work / "spool"
+    folder.mkdir(exist_ok=True)
+    Spool.clean(folder)
+    done = Spool(folder)
+    sizes = {name: size for unit in done.units.values() for name, size in unit["sizes"].items()}
+    todo = [unit for unit in units if not _is_done(done.units.get(unit.key), unit, native)]
+    del done
+    writer = SpoolWriter(folder)
+    try:
+        for unit in tqdm(todo, desc="read", unit="unit", disable=not bars, leave=False):
+            rejected: list[Rejected] = []
+            failed = False
+            inputs = _inputs(unit, native)
+            try:
+                for item in survey.read(unit):
+                    if isinstance(item, Rejected):
+                        rejected.append(item)
+                    else:
+                        writer.add_batch(check_batch(survey, item, sizes, unit.key))
+            except (NativeFileError, EOFError) as error:
+                writer.drop_unit()
+                failed = True
+                rejected = [Rejected(unit.key, f"unusable input: {error}")]
+            writer.finish_unit(
+                unit.key, inputs=inputs, rejected=rejected, sizes=sizes, failed=failed
+            )
+        writer.close()
+    except BaseException:
+        writer.stop()
+        raise
+    return sizes
+
+
+def _is_done(before: Mapping[str, Any] | None, unit: Unit, native: Path) -> bool:
+    """Tell whether a unit was read, to its end, from files that are still the same."""
+    return before is not None and not before["failed"] and before["inputs"] == _inputs(unit, native)
+
+
+def _inputs(unit: Unit, native: Path) -> list[dict[str, Any]]:
+    entries = []
+    for path in unit.paths:
+        below = path.relative_to(native).as_posix() if path.is_relative_to(native) else path.name
+        stat = path.stat() if path.exists() else None
+        entries.append(
+            {
+                "path": below,
+                "size": None if stat is None else stat.st_size,
+                "mtime_ns": None if stat is None else stat.st_mtime_ns,
+            }
+        )
+    return entries
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """Where every object lies in the spool and on the sky, in the order of the tree."""
+
+    healpix_29: NDArray[np.int64]
+    batch: NDArray[np.int32]
+    row: NDArray[np.int64]
+    nbytes: NDArray[np.int64]
+
+    def take(self, chosen: Any) -> _Objects:
+        return _Objects(*(getattr(self, f.name)[chosen] for f in dataclasses.fields(self)))
+
+
+class _Build:
+    """Second pass: from a complete spool to a complete subset, aside."""
+
+    def __init__(
+        self, survey: Survey, work: Path, final: Path, order: int, shard_nbytes: int
+    ) -> None:
+        self.survey, self.final, self.order = survey, final, order
+        self.shard_nbytes = shard_nbytes
+        self.tree = work / "tree"
+        self.spool = Spool(work / "spool")
+        self.rejected: list[tuple[str, Rejected]] = []
+
+    def run(self, duplicates: str, tolerance: float, *, bars: bool) -> BuildReport:
+        for key in sorted(self.spool.units):
+            for values in self.spool.units[key]["rejected"]:
+                self.rejected.append((key, Rejected(*values)))
+        objects = self._place(duplicates)
+        n_rejected = sum(r.count for _, r in self.rejected)
+        n_faults = sum(r.count for _, r in self.rejected if r.fault)
+        reasons = Counter[str]()
+        for _, rejected in self.rejected:
+            reasons[rejected.reason] += rejected.count
+        n_read = len(objects.row) + n_rejected
+        if not len(objects.row):
+            raise BuildError(str(self.final), f"no object is left; {_main_reasons(reasons)}")
+        if n_faults > tolerance * n_read:
+            raise BuildError(
+                str(self.final),
+                f"{n_faults} of {n_read} objects were rejected, more than the tolerance of "
+                f"{tolerance:g}; {_main_reasons(reasons)}",
+            )
+        # The second pass is quick and starts afresh; what takes long is in the spool.
+        shutil.rmtree(self.tree, ignore_errors=True)
+        self.tree.mkdir()
+        (self.tree / MANIFEST_DIR).mkdir()
+        partitions, shard_of, row_of, n_bytes, snapshot = self._write_shards(objects, bars=bars)
+        self._write_catalogue(objects, shard_of, row_of)
+        self._write_lists()
+        root = Root(self.survey, self.final.name, self.order, "compact", partitions, snapshot)
+        publish_bytes(self.tree / ROOT_FILE, root_file(root))
+        return BuildReport(
+            path=self.final,
+            n_units=len(self.spool.units),
+            n_read=n_read,
+            n_written=len(objects.row),
+            n_rejected=n_rejected,
+            reasons=dict(reasons.most_common()),
+            n_partitions=len(partitions),
+            n_shards=sum(len(p.n_objects) for p in partitions),
+            n_bytes=n_bytes,
+        )
+
+    # -- where everything goes
+
+    def _place(self, duplicates: str) -> _Objects:
+        aliases = self.survey.aliases
+        units = {
+            batch: key
+            for key, unit in self.spool.units.items()
+            for batch in range(*unit["batches"])
+        }
+        pixels, batches, rows, sizes, ids = [], [], [], [], []
+        for batch in self.spool.batches():
+            ra = np.asarray(self._column(batch, str(aliases["ra"])), np.float64)
+            dec = np.asarray(self._column(batch, str(aliases["dec"])), np.float64)
+            names = np.asarray(self._column(batch, str(aliases["observation_id"])))
+            bad = ~(np.isfinite(ra) & np.isfinite(dec))
+            off = ~bad & ((ra < 0) | (ra > 360) | (np.abs(dec) > 90))
+            self._reject(units[batch], names[bad], "position is not finite")
+            self._reject(units[batch], names[off], "position is not on the sky")
+            good = np.flatnonzero(~bad & ~off)
+            pixels.append(ang2pix(ra[good], dec[good], 29))
+            batches.append(np.full(len(good), batch, np.int32))
+            rows.append(good.astype(np.int64))
+            sizes.append(self._nbytes(batch)[good])
+            ids.append(names[good])
+        if not pixels:
+            empty = np.empty(0, np.int64)
+            return _Objects(empty, empty.astype(np.int32), empty, empty)
+        everything = _Objects(
+            np.concatenate(pixels),
+            np.concatenate(batches),
+            np.concatenate(rows),
+            np.concatenate(sizes),
+        )
+        names = np.concatenate(ids)
+        everything, names = self._unique(everything, names, units, duplicates)
+        return everything.take(np.lexsort((names, everything.healpix_29)))
+
+    def _unique(
+        self, objects: _Objects, names: NDArray[Any], units: Mapping[int, str], duplicates: str
+    ) -> tuple[_Objects, NDArray[Any]]:
+        """Keep the first of the objects that have one identifier, in the order of the units."""
+        _, first = np.unique(names, return_index=True)
+        if len(first) == len(names):
+            return objects, names
+        again = np.ones(len(names), bool)
+        again[first] = False
+        if duplicates == "error":
+            name = _text(names[again][0])
+            raise BuildError(
+                str(self.final), f"{again.sum()} objects repeat an observation_id, first {name!r}"
+            )
+        for row in np.flatnonzero(again):
+            self._reject(
+                units[int(objects.batch[row])], names[row : row + 1], "observation_id is repeated"
+            )
+        return objects.take(~again), names[~again]
+
+    def _reject(self, unit: str, names: NDArray[Any], reason: str) -> None:
+        self.rejected.extend((unit, Rejected(_text(name), reason)) for name in names)
+
+    def _column(self, batch: int, name: str) -> Any:
+        return self.spool.column(batch, name)
+
+    def _nbytes(self, batch: int) -> NDArray[np.int64]:
+        """Count the bytes of each object of a batch."""
+        total: NDArray[np.int64] | None = None
+        fixed = 0
+        for column in self.survey.columns:
+            if column.shared:
+                continue
+            values = self._column(batch, column.name)
+            if isinstance(values, Ragged):
+                each = values.values.dtype.itemsize * values.shapes.prod(axis=1)
+                total = each if total is None else total + each
+            else:
+                fixed += values.dtype.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
+        n_objects = len(self._column(batch, str(self.survey.aliases["ra"])))
+        return np.full(n_objects, fixed, np.int64) + (0 if total is None else total)
+
+    # -- shards
+
+    def _write_shards(
+        self, objects: _Objects, *, bars: bool
+    ) -> tuple[tuple[Partition, ...], NDArray[np.int32], NDArray[np.int64], int, str]:
+        shard_of = np.empty(len(objects.row), np.int32)
+        row_of = np.empty(len(objects.row), np.int64)
+        pixels = objects.healpix_29 >> 2 * (29 - self.order)
+        ipixs, starts = np.unique(pixels, return_index=True)
+        stops = [*starts[1:].tolist(), len(pixels)]
+        partitions: list[Partition] = []
+        manifests: list[bytes] = []
+        n_bytes = 0
+        bar = tqdm(total=len(pixels), desc="write", unit="object", disable=not bars, leave=False)
+        with bar:
+            for ipix, start, stop in zip(ipixs.tolist(), starts.tolist(), stops, strict=True):
+                folder = self.tree / partition_dir(ipix)
+                folder.mkdir()
+                edges = _shard_edges(objects.nbytes[start:stop], self.shard_nbytes) + start
+                entries = []
+                for index, (first, last) in enumerate(itertools.pairwise(edges), 1):
+                    place = ShardPlace(self.final.name, self.order, ipix, index, len(edges) - 1)
+                    image = self._shard(objects.take(slice(first, last)), place)
+                    file = shard_file(Shard(index, len(edges) - 1))
+                    publish_bytes(folder / file, image)
+                    entries.append(shard_entry(file, int(last - first), image))
+                    n_bytes += len(image)
+                    shard_of[first:last] = index
+                    row_of[first:last] = np.arange(last - first)
+                    bar.update(int(last - first))
+                manifests.append(partition_manifest(self.order, ipix, entries))
+                publish_bytes(self.tree / MANIFEST_DIR / manifest_file(ipix), manifests[-1])
+                partitions.append(Partition(ipix, tuple(e["n_objects"] for e in entries)))
+        return tuple(partitions), shard_of, row_of, n_bytes, snapshot_of(manifests)
+
+    def _shard(self, objects: _Objects, place: ShardPlace) -> memoryview:
+        columns = {
+            column.name: self._gather(column.name, objects) for column in self.survey.columns
+        }
+        return shard_image(self.survey, columns, self._common(columns, place.ipix), place)
+
+    def _common(self, columns: Mapping[str, Any], ipix: int) -> dict[str, NDArray[Any]]:
+        aliases = self.survey.aliases
+        common = {name: columns[str(aliases[name])] for name in COMMON_COLUMNS[:-1]}
+        # An ra of exactly 360 is 0; everything else outside [0, 360) was rejected.
+        common["ra"] = np.mod(np.asarray(common["ra"], "<f8"), 360.0)
+        common["dec"] = np.asarray(common["dec"], "<f8")
+        common["healpix"] = np.full(len(common["ra"]), ipix, "<i8")
+        return common
+
+    def _gather(self, name: str, objects: _Objects) -> NDArray[Any] | Ragged:
+        """Bring a column of some objects together from the spool."""
+        column = self.survey[name]
+        if column.shared:
+            return np.array(self._column(int(objects.batch[0]), name))
+        ragged = self.survey.ragged_dims(column)
+        if ragged:
+            parts = [
+                self._column(int(batch), name)[int(row)]
+                for batch, row in zip(objects.batch, objects.row, strict=True)
+            ]
+            return Ragged.of(parts, flat=is_flat(column, ragged))
+        out: NDArray[Any] | None = None
+        by_batch = np.argsort(objects.batch, kind="stable")
+        edges = np.flatnonzero(np.diff(objects.batch[by_batch])) + 1
+        for group in np.split(by_batch, edges):
+            values = self._column(int(objects.batch[group[0]]), name)
+            if out is None:
+                out = np.empty((len(objects.row), *values.shape[1:]), values.dtype)
+            out[group] = values[objects.row[group]]
+        assert out is not None
+        return out
+
+    # -- beside the data
+
+    def _write_catalogue(
+        self, objects: _Objects, shard_of: NDArray[np.int32], row_of: NDArray[np.int64]
+    ) -> None:
+        light = [column.name for column in self.survey.columns if column.is_light]
+
+        def table_of(first: int, last: int) -> pa.Table:
+            some = objects.take(slice(first, last))
+            columns = {name: self._gather(name, some) for name in light}
+            needed = {str(self.survey.aliases[name]) for name in COMMON_COLUMNS[:-1]}
+            for name in needed - set(columns):
+                columns[name] = self._gather(name, some)
+            common = self._common(columns, 0)
+            common["healpix"] = some.healpix_29 >> 2 * (29 - self.order)
+            values: dict[str, Any] = {HEALPIX_29: some.healpix_29, **common}
+            values.update({name: columns[name] for name in light if name not in values})
+            values[SHARD_COLUMN] = shard_of[first:last]
+            values[ROW_COLUMN] = row_of[first:last]
+            return pa.table({name: _arrow(array) for name, array in values.items()})
+
+        write_hats(
+            self.tree / CATALOG_DIR,
+            f"{self.survey.name}_{self.final.name}",
+            objects.healpix_29,
+            self.order,
+            table_of,
+        )
+
+    def _write_lists(self) -> None:
+        inputs, rejected = [], []
+        for key in sorted(self.spool.units):
+            inputs += [
+                {"unit": key, "path": entry["path"], "size": entry["size"]}
+                for entry in self.spool.units[key]["inputs"]
+            ]
+        for unit, r in self.rejected:
+            entry = {"unit": unit, "key": r.key, "reason": r.reason, "count": r.count}
+            rejected.append({**entry, "fault": r.fault})
+        for name, entries in (("inputs.jsonl", inputs), (REJECTED_FILE, rejected)):
+            lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+            publish_bytes(self.tree / MANIFEST_DIR / name, lines.encode())
+
+
+def _shard_edges(nbytes: NDArray[np.int64], target: int) -> NDArray[np.int64]:
+    """Split objects, in order, into shards of nearly equal size, none above the target."""
+    total = int(nbytes.sum())
+    n_shards = max(1, -(-total // target))
+    before = np.cumsum(nbytes) - nbytes
+    shard = np.minimum(before * n_shards // max(1, total), n_shards - 1)
+    # An object larger than a shard leaves none for the next: no shard is empty.
+    return np.concatenate(([0], np.flatnonzero(np.diff(shard)) + 1, [len(nbytes)]))
+
+
+def _arrow(array: NDArray[Any]) -> pa.Array:
+    if array.dtype.kind == "S":
+        return pa.array(np.char.decode(array, "utf-8"), pa.string())
+    return pa.array(array)
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
+def _main_reasons(reasons: Counter[str]) -> str:
+    if not reasons:
+        return "nothing was read"
+    listed = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3))
+    return f"reasons: {listed}"
+
+
+def _take_final_name(tree: Path, final: Path) -> None:
+    """Rename the finished subset; one that it replaces steps aside first and then goes."""
+    for folder in [tree, *(path for path in tree.rglob("*") if path.is_dir())]:
+        sync_folder(folder)
+    replaced = final.with_name(f".{final.name}.replaced")
+    if final.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        final.rename(replaced)
+    try:
+        tree.rename(final)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(final)
+        raise
+    sync_folder(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)

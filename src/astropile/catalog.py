@@ -1,0 +1,405 @@
+"""
+A tree, open for reading: which objects it holds, and columns of chosen rows.
+
+A row number is an object's place in the subset: partitions in order of their pixels, shards
+and rows in order within.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import ArrayLike, NDArray
+
+from astropile.errors import FormatError, TreeNotFoundError, UnknownColumnError
+from astropile.hats import read_hats
+from astropile.hdf5.reader import ShardReader
+from astropile.layout import (
+    CATALOG_DIR,
+    ROOT_FILE,
+    Shard,
+    partition_dir,
+    shard_file,
+)
+from astropile.manifest import Root, read_root
+from astropile.names import COMMON_COLUMNS
+from astropile.schema import Ragged, Survey
+
+
+@dataclass(frozen=True)
+class CatalogShard:
+    """
+    One file of a catalog.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    ipix : int
+        Pixel of its partition.
+    start : int
+        Row number of its first object.
+    n_objects : int
+        Objects it holds.
+    """
+
+    path: Path
+    ipix: int
+    start: int
+    n_objects: int
+
+
+class Catalog:
+    """
+    One subset of a tree, open for reading.
+
+    Nothing is read before it is asked for; no file stays open.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the subset.
+    root : Root
+        What the subset says of itself.
+    """
+
+    def __init__(self, path: Path, root: Root) -> None:
+        self.path, self.root = path, root
+
+    def __repr__(self) -> str:
+        return (
+            f"<Catalog {self.survey.name}/{self.subset}: {len(self)} objects, "
+            f"{len(self.root.partitions)} partitions of order {self.order}>"
+        )
+
+    def __len__(self) -> int:
+        return self.root.n_objects
+
+    @property
+    def survey(self) -> Survey:
+        """The survey, as the tree tells it."""
+        return self.root.survey
+
+    @property
+    def subset(self) -> str:
+        """Name of the subset."""
+        return self.root.subset
+
+    @property
+    def order(self) -> int:
+        """HEALPix order of the partitions."""
+        return self.root.order
+
+    @property
+    def snapshot(self) -> str:
+        """SHA-256 of the subset's content: equal for equal data."""
+        return self.root.snapshot
+
+    @cached_property
+    def shards(self) -> tuple[CatalogShard, ...]:
+        """The files, in order of their rows."""
+        found: list[CatalogShard] = []
+        start = 0
+        for partition in self.root.partitions:
+            total = len(partition.n_objects)
+            for index, n_objects in enumerate(partition.n_objects, 1):
+                file = shard_file(Shard(index, total))
+                path = self.path / partition_dir(partition.ipix) / file
+                found.append(CatalogShard(path, partition.ipix, start, n_objects))
+                start += n_objects
+        return tuple(found)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.array([shard.start for shard in self.shards], np.int64)
+
+    @property
+    def light_columns(self) -> tuple[str, ...]:
+        """Names of the columns that `light` can give."""
+        native = [column.name for column in self.survey.columns if column.is_light]
+        return tuple(dict.fromkeys((*COMMON_COLUMNS, *native)))
+
+    def light(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """
+        Read light columns (one number or string each) of every object.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Which; by default all of `light_columns`.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row per object, in order of the row numbers.
+
+        Raises
+        ------
+        UnknownColumnError
+            If a name is not among `light_columns`.
+        FormatError
+            If the catalogue does not hold as many rows as the subset.
+        """
+        names = list(self.light_columns if columns is None else columns)
+        self._check(names, self.light_columns)
+        table = read_hats(self.path / CATALOG_DIR, names)
+        if len(table) != len(self):
+            raise FormatError(
+                str(self.path / CATALOG_DIR), f"{len(self)} rows as the subset", f"{len(table)}"
+            )
+        return table.select(names)
+
+    def _check(self, names: Iterable[str], known: tuple[str, ...]) -> None:
+        for name in names:
+            if name not in known:
+                raise UnknownColumnError(name, f"{self.survey.name}/{self.subset}", known)
+
+    def check_rows(self, rows: ArrayLike) -> NDArray[np.int64]:
+        """
+        Make row numbers of whatever selects rows.
+
+        Parameters
+        ----------
+        rows : array_like of int or bool
+            Row numbers, from the end where negative, or one boolean per object.
+
+        Returns
+        -------
+        ndarray, shape (n,), int64
+            Row numbers.
+
+        Raises
+        ------
+        IndexError
+            If a number is not a row, or there is not one boolean per object.
+        TypeError
+            If they are neither integers nor booleans.
+        """
+        chosen = np.atleast_1d(np.asarray(rows))
+        if chosen.dtype == bool:
+            if chosen.shape != (len(self),):
+                raise IndexError(f"{chosen.size} booleans for {len(self)} rows")
+            return np.flatnonzero(chosen).astype(np.int64)
+        if chosen.size == 0:
+            return np.empty(0, np.int64)
+        if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
+            raise TypeError(f"rows are integers in one dimension, not {chosen.dtype}")
+        bad = (chosen < -len(self)) | (chosen >= len(self))
+        if bad.any():
+            raise IndexError(f"row {chosen[bad][0]} of {len(self)}")
+        whole = chosen.astype(np.int64)
+        return np.where(whole < 0, whole + len(self), whole)
+
+    def take(
+        self, rows: ArrayLike, columns: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any] | Ragged]:
+        """
+        Read columns of chosen rows, as the survey published them.
+
+        Parameters
+        ----------
+        rows : array_like of int or bool
+            Row numbers in any order, repeated or not, or one boolean per object.
+        columns : sequence of str, optional
+            Native or common columns; by default all native ones.
+
+        Returns
+        -------
+        dict of str to ndarray or Ragged
+            The values, in the order of `rows`. A shared column: its one value.
+
+        Raises
+        ------
+        UnknownColumnError
+            If a column is not there.
+        IndexError
+            If a row is not there.
+        FormatError
+            If a file is missing or breaks the format.
+        """
+        names = list(self.survey.column_names if columns is None else columns)
+        self._check(names, tuple(dict.fromkeys((*COMMON_COLUMNS, *self.survey.column_names))))
+        chosen = self.check_rows(rows)
+        # Each row is read once, shard after shard; then put in the order asked for.
+        unique, inverse = np.unique(chosen, return_inverse=True)
+        parts: dict[str, list[Any]] = {name: [] for name in names}
+        which = np.searchsorted(self._starts, unique, side="right") - 1
+        for number in np.unique(which) if len(unique) else [0]:
+            shard = self.shards[int(number)]
+            inside = unique[which == number] - shard.start
+            with self._open(shard) as reader:
+                for name in names:
+                    parts[name].append(reader.read(name, inside))
+        return {
+            name: parts[name][0] if self._is_shared(name) else _arrange(parts[name], inverse)
+            for name in names
+        }
+
+    def _is_shared(self, name: str) -> bool:
+        return name not in COMMON_COLUMNS and self.survey[name].shared
+
+    def _open(self, shard: CatalogShard) -> ShardReader:
+        if not shard.path.is_file():
+            raise FormatError(str(shard.path), "a shard of the subset", "no such file")
+        reader = ShardReader(shard.path, self.survey)
+        if reader.n_objects != shard.n_objects:
+            reader.close()
+            raise FormatError(
+                str(shard.path),
+                f"{shard.n_objects} objects as {ROOT_FILE} says",
+                f"{reader.n_objects}",
+            )
+        return reader
+
+    def standard(self, rows: ArrayLike, names: Sequence[str] | None = None) -> pa.Table:
+        """
+        Read the standard view of chosen rows.
+
+        Parameters
+        ----------
+        rows : array_like of int or bool
+            Row numbers in any order, or one boolean per object.
+        names : sequence of str, optional
+            Standard names, and native ones that no standard name consumes; by default all.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row per object, in the order of `rows`.
+
+        Raises
+        ------
+        UnknownColumnError
+            If a name is not there.
+        """
+        from astropile.view import columns_needed, standard_table
+
+        chosen = self.check_rows(rows)
+        needed = columns_needed(self.survey, names)
+        return standard_table(self.survey, self.take(chosen, needed), len(chosen), names)
+
+    def find(self, object_id: Any) -> NDArray[np.int64]:
+        """
+        Find the rows of an object.
+
+        Parameters
+        ----------
+        object_id : int or str
+            An `object_id` or `observation_id`.
+
+        Returns
+        -------
+        ndarray, shape (n,), int64
+            Its rows; empty if there is none.
+        """
+        table = self.light(["object_id", "observation_id"])
+        found = np.zeros(len(table), bool)
+        for name in table.column_names:
+            values = table[name]
+            try:
+                sought = pa.scalar(object_id).cast(values.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                continue
+            found |= pc.equal(values, sought).to_numpy(zero_copy_only=False)
+        return np.flatnonzero(found).astype(np.int64)
+
+    def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """
+        Read the position of every object.
+
+        Returns
+        -------
+        ra, dec : ndarray, shape (n,), float64
+            Positions [deg, ICRS].
+        """
+        table = self.light(["ra", "dec"])
+        return table["ra"].to_numpy(), table["dec"].to_numpy()
+
+
+def _arrange(parts: list[Any], inverse: NDArray[np.intp]) -> Any:
+    """Put what the shards gave in the order asked for."""
+    if not isinstance(parts[0], Ragged):
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        in_order = len(inverse) == len(whole) and bool(np.all(inverse == np.arange(len(inverse))))
+        return whole if in_order else whole[inverse]
+    values = np.concatenate([part.values for part in parts])
+    shapes = np.concatenate([part.shapes for part in parts])
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    starts = np.cumsum(lengths) - lengths
+    offsets = np.concatenate(([0], np.cumsum(lengths[inverse])))
+    if len(inverse) == len(starts) and bool(np.all(inverse == np.arange(len(inverse)))):
+        return Ragged(values, offsets, shapes)
+    pieces = [values[starts[row] : starts[row] + lengths[row]] for row in inverse]
+    return Ragged(np.concatenate([values[:0], *pieces]), offsets, shapes[inverse])
+
+
+def open_catalog(path: str | os.PathLike[str], subset: str | None = None) -> Catalog:
+    """
+    Open a subset of a tree.
+
+    Parameters
+    ----------
+    path : path
+        A survey's data folder, or the folder of a subset.
+    subset : str, optional
+        Name of the subset; may be left out where there is only one.
+
+    Returns
+    -------
+    Catalog
+        The subset.
+
+    Raises
+    ------
+    TreeNotFoundError
+        If there is no tree, not that subset, or several and none was named.
+    FormatError
+        If `astropile.json` breaks the format.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise TreeNotFoundError(str(folder), "there is no such folder")
+    if subset is None and (folder / ROOT_FILE).is_file():
+        return Catalog(folder, read_root(folder))
+    known = list_subsets(folder)
+    if not known:
+        raise TreeNotFoundError(str(folder), f"neither it nor a folder in it has an {ROOT_FILE}")
+    if subset is None and len(known) > 1:
+        raise TreeNotFoundError(str(folder), f"name one of its subsets: {', '.join(known)}")
+    name = known[0] if subset is None else subset
+    if name not in known:
+        raise TreeNotFoundError(
+            str(folder), f"it has no subset {name!r}; its subsets: {', '.join(known)}"
+        )
+    return Catalog(folder / name, read_root(folder / name))
+
+
+def list_subsets(data_dir: Path) -> tuple[str, ...]:
+    """
+    Name the subsets of a data folder, sorted.
+
+    Parameters
+    ----------
+    data_dir : Path
+        The folder.
+
+    Returns
+    -------
+    tuple of str
+        Names of the folders in it that are subsets.
+    """
+    return tuple(
+        sorted(
+            path.parent.name
+            for path in data_dir.glob(f"*/{ROOT_FILE}")
+            if not path.parent.name.startswith(".")
+        )
+    )

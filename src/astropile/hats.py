@@ -1,0 +1,197 @@
+"""
+The catalogue beside the data: light columns of every object, as a HATS catalogue in Parquet.
+
+Row i of the whole catalogue, files in order of their pixels, is object i of the subset.
+
+References
+----------
+.. [1] HATS, Hierarchical Adaptive Tiling Scheme, IVOA note, https://www.ivoa.net/documents/Notes/HATS/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from astropile._version import __version__
+from astropile.errors import FormatError
+from astropile.names import HEALPIX_29
+from astropile.publish import publish_bytes
+
+MAX_ROWS: Final = 1_000_000
+"""A file is split by sky while it holds more rows, down to the order of the tree."""
+
+ROW_GROUP_ROWS: Final = 65536
+
+
+def plan_pixels(healpix_29: NDArray[np.int64], max_order: int) -> list[tuple[int, int, int, int]]:
+    """
+    Split sorted pixel numbers into files.
+
+    Parameters
+    ----------
+    healpix_29 : ndarray, shape (n,), int64
+        Pixel numbers at order 29, sorted.
+    max_order : int
+        Finest order of a file.
+
+    Returns
+    -------
+    list of tuple
+        ``(order, ipix, first row, last row + 1)``, in order of the rows.
+    """
+    files: list[tuple[int, int, int, int]] = []
+
+    def split(order: int, ipix: int, first: int, last: int) -> None:
+        if last - first <= MAX_ROWS or order == max_order:
+            files.append((order, ipix, first, last))
+            return
+        children = np.arange(4 * ipix, 4 * ipix + 5) << 2 * (28 - order)
+        edges = first + np.searchsorted(healpix_29[first:last], children)
+        for child in range(4):
+            if edges[child] < edges[child + 1]:
+                split(order + 1, 4 * ipix + child, int(edges[child]), int(edges[child + 1]))
+
+    edges = np.searchsorted(healpix_29, np.arange(13) << 58)
+    for ipix in range(12):
+        if edges[ipix] < edges[ipix + 1]:
+            split(0, ipix, int(edges[ipix]), int(edges[ipix + 1]))
+    return files
+
+
+def write_hats(
+    folder: Path,
+    name: str,
+    healpix_29: NDArray[np.int64],
+    max_order: int,
+    table_of: Callable[[int, int], pa.Table],
+) -> None:
+    """
+    Write the catalogue of a subset.
+
+    Parameters
+    ----------
+    folder : Path
+        The catalogue's folder, not there yet.
+    name : str
+        Name of the catalogue.
+    healpix_29 : ndarray, shape (n,), int64
+        Pixel numbers at order 29, sorted: one per object.
+    max_order : int
+        Finest order of a file.
+    table_of : callable
+        Gives the columns of rows first to last - 1, with `_healpix_29`, ``ra`` and ``dec``.
+    """
+    files = plan_pixels(healpix_29, max_order)
+    schema: pa.Schema | None = None
+    metadata: list[Any] = []
+    for order, ipix, first, last in files:
+        table = table_of(first, last)
+        schema = table.schema
+        relative = f"Norder={order}/Dir={ipix // 10000 * 10000}/Npix={ipix}.parquet"
+        path = folder / "dataset" / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        content = sink.getvalue()
+        publish_bytes(path, memoryview(content))
+        footer = pq.read_metadata(pa.BufferReader(content))
+        footer.set_file_path(relative)
+        metadata.append(footer)
+    assert schema is not None
+    _write_footers(folder / "dataset", schema, metadata)
+    lines = ["Norder,Npix,num_rows"]
+    lines += [f"{order},{ipix},{last - first}" for order, ipix, first, last in files]
+    publish_bytes(folder / "partition_info.csv", ("\n".join(lines) + "\n").encode())
+    properties = {
+        "obs_collection": name,
+        "dataproduct_type": "object",
+        "hats_nrows": len(healpix_29),
+        "hats_col_ra": "ra",
+        "hats_col_dec": "dec",
+        "hats_col_healpix": HEALPIX_29,
+        "hats_col_healpix_order": 29,
+        "hats_npix_suffix": ".parquet",
+        "hats_order": max(order for order, *_ in files),
+        "hats_max_rows": MAX_ROWS,
+        "hats_builder": f"astropile {__version__}",
+        "hats_version": "v1.0",
+    }
+    text = "".join(f"{key}={value}\n" for key, value in properties.items()).encode()
+    for file in ("hats.properties", "properties"):
+        publish_bytes(folder / file, text)
+
+
+def _write_footers(folder: Path, schema: pa.Schema, metadata: list[Any]) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_metadata(schema, sink)
+    publish_bytes(folder / "_common_metadata", memoryview(sink.getvalue()))
+    whole = metadata[0]
+    for footer in metadata[1:]:
+        whole.append_row_groups(footer)
+    sink = pa.BufferOutputStream()
+    whole.write_metadata_file(sink)
+    publish_bytes(folder / "_metadata", memoryview(sink.getvalue()))
+
+
+def catalogue_files(folder: Path) -> list[Path]:
+    """
+    List the Parquet files of a catalogue in the order of its rows.
+
+    Parameters
+    ----------
+    folder : Path
+        The catalogue's folder.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    FormatError
+        If the list of files is missing or not of its form.
+    """
+    return [path for path, _ in _files_and_rows(folder)]
+
+
+def _files_and_rows(folder: Path) -> Iterator[tuple[Path, int]]:
+    listing = folder / "partition_info.csv"
+    try:
+        lines = listing.read_text().split()
+        rows = [tuple(int(value) for value in line.split(",")) for line in lines[1:]]
+        rows.sort(key=lambda row: row[1] << 2 * (29 - row[0]))
+        for order, ipix, count in rows:
+            relative = f"Norder={order}/Dir={ipix // 10000 * 10000}/Npix={ipix}.parquet"
+            yield folder / "dataset" / relative, count
+    except (OSError, ValueError, IndexError) as error:
+        raise FormatError(str(listing), "Norder,Npix,num_rows of each file", str(error)) from error
+
+
+def read_hats(folder: Path, columns: list[str] | None) -> pa.Table:
+    """
+    Read columns of every object.
+
+    Parameters
+    ----------
+    folder : Path
+        The catalogue's folder.
+    columns : list of str or None
+        Which; None for all.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row per object, in order.
+    """
+    tables = [
+        pq.read_table(path, columns=columns, partitioning=None) for path in catalogue_files(folder)
+    ]
+    return pa.concat_tables(tables)

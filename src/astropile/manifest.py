@@ -1,0 +1,336 @@
+"""
+What a subset says of itself: `astropile.json` and the manifests of its partitions.
+
+`docs/format.md` section 6.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from astropile._version import __version__
+from astropile.errors import FormatError, FormatVersionError, TreeNotFoundError
+from astropile.facts import survey_from_json, survey_to_json
+from astropile.healpix import check_order, n_pixels
+from astropile.layout import MANIFEST_DIR, ROOT_FILE, manifest_file
+from astropile.names import FORMAT_VERSION
+from astropile.schema import Survey
+
+BLOCK_NBYTES: Final = 4 * 2**20
+"""Files are hashed whole and by blocks of this size."""
+
+MAX_ROOT_NBYTES: Final = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Partition:
+    """
+    One partition of a subset.
+
+    Parameters
+    ----------
+    ipix : int
+        Pixel number at the tree's order.
+    n_objects : tuple of int
+        Objects of each shard.
+    """
+
+    ipix: int
+    n_objects: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Root:
+    """
+    The facts of a subset.
+
+    Parameters
+    ----------
+    survey : Survey
+        The survey, as the tree tells it.
+    subset : str
+        Name of the subset.
+    order : int
+        HEALPix order of the partitions.
+    layout : str
+        ``compact`` or ``fast``.
+    partitions : tuple of Partition
+        Sorted by pixel number.
+    snapshot : str
+        SHA-256 over the partitions' manifests.
+    """
+
+    survey: Survey
+    subset: str
+    order: int
+    layout: str
+    partitions: tuple[Partition, ...]
+    snapshot: str
+
+    @property
+    def n_objects(self) -> int:
+        """Objects of the subset."""
+        return sum(sum(partition.n_objects) for partition in self.partitions)
+
+
+def dump_json(values: Any) -> bytes:
+    """
+    Write JSON the one way that the tree's files are written.
+
+    Parameters
+    ----------
+    values : object
+        Dicts, lists, strings, finite numbers, booleans, None.
+
+    Returns
+    -------
+    bytes
+        UTF-8, ending in a newline.
+    """
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=False)
+    return text.encode() + b"\n"
+
+
+def shard_entry(file: str, n_objects: int, content: bytes | memoryview) -> dict[str, Any]:
+    """
+    Describe a shard for its partition's manifest.
+
+    Parameters
+    ----------
+    file : str
+        Name of the file.
+    n_objects : int
+        Objects it holds.
+    content : bytes-like
+        The file.
+
+    Returns
+    -------
+    dict
+        Name, size, objects, SHA-256 of the whole and of each block.
+    """
+    view = memoryview(content)
+    blocks = [
+        hashlib.sha256(view[start : start + BLOCK_NBYTES]).hexdigest()
+        for start in range(0, len(view), BLOCK_NBYTES)
+    ]
+    return {
+        "file": file,
+        "size": len(view),
+        "n_objects": n_objects,
+        "sha256": hashlib.sha256(view).hexdigest(),
+        "blocks": blocks,
+    }
+
+
+def partition_manifest(order: int, ipix: int, shards: Iterable[Mapping[str, Any]]) -> bytes:
+    """
+    Write the manifest of a partition.
+
+    Parameters
+    ----------
+    order, ipix : int
+        HEALPix order of the tree and pixel of the partition.
+    shards : iterable of mapping
+        What `shard_entry` gave, in order.
+
+    Returns
+    -------
+    bytes
+        The file.
+    """
+    return dump_json(
+        {
+            "format": FORMAT_VERSION,
+            "order": order,
+            "healpix": ipix,
+            "block_size": BLOCK_NBYTES,
+            "shards": list(shards),
+        }
+    )
+
+
+def root_file(root: Root) -> bytes:
+    """
+    Write `astropile.json`.
+
+    Parameters
+    ----------
+    root : Root
+        The facts.
+
+    Returns
+    -------
+    bytes
+        The file.
+    """
+    return dump_json(
+        {
+            "format": FORMAT_VERSION,
+            "written_by": f"astropile {__version__}",
+            "subset": root.subset,
+            "order": root.order,
+            "scheme": "nested",
+            "layout": root.layout,
+            "n_objects": root.n_objects,
+            "snapshot": root.snapshot,
+            "partitions": [[p.ipix, list(p.n_objects)] for p in root.partitions],
+            "survey": survey_to_json(root.survey),
+        }
+    )
+
+
+def snapshot_of(manifests: Iterable[bytes]) -> str:
+    """
+    Hash the partitions' manifests into one.
+
+    Parameters
+    ----------
+    manifests : iterable of bytes
+        In order of the partitions' pixels.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for manifest in manifests:
+        digest.update(hashlib.sha256(manifest).digest())
+    return digest.hexdigest()
+
+
+def read_json(path: Path, limit: int = MAX_ROOT_NBYTES) -> Any:
+    """
+    Read a JSON file of bounded size, refusing what strict JSON does not have.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    limit : int
+        Largest size accepted, in bytes.
+
+    Returns
+    -------
+    object
+        Its values.
+
+    Raises
+    ------
+    FormatError
+        If it is too large, not JSON, has a key twice, or numbers that are not finite.
+    """
+    size = path.stat().st_size
+    if size > limit:
+        raise FormatError(str(path), f"at most {limit} bytes", f"{size} bytes")
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) != len(pairs):
+            raise ValueError("a key stands there twice")
+        return values
+
+    def refuse(text: str) -> float:
+        raise ValueError(f"{text} is not a number of JSON")
+
+    try:
+        return json.loads(path.read_bytes(), object_pairs_hook=once, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(str(path), "JSON", str(error)) from error
+
+
+def read_root(subset_path: Path) -> Root:
+    """
+    Read `astropile.json`.
+
+    Parameters
+    ----------
+    subset_path : Path
+        Folder of the subset.
+
+    Returns
+    -------
+    Root
+        The facts.
+
+    Raises
+    ------
+    TreeNotFoundError
+        If there is none.
+    FormatError
+        If it breaks the format; `FormatVersionError` if its version is not known.
+    """
+    path = subset_path / ROOT_FILE
+    if not path.is_file():
+        raise TreeNotFoundError(str(subset_path), f"it has no {ROOT_FILE}")
+    facts = read_json(path)
+    where = str(path)
+    version = str(facts.get("format", "")) if isinstance(facts, dict) else ""
+    if version.split(".")[0] != FORMAT_VERSION.split(".", maxsplit=1)[0]:
+        raise FormatVersionError(where, f"format {FORMAT_VERSION}", f"{version!r}")
+    try:
+        order = check_order(facts["order"])
+        partitions = tuple(
+            Partition(int(ipix), tuple(int(n) for n in counts))
+            for ipix, counts in facts["partitions"]
+        )
+        root = Root(
+            survey=survey_from_json(facts["survey"], where),
+            subset=str(facts["subset"]),
+            order=order,
+            layout=str(facts["layout"]),
+            partitions=partitions,
+            snapshot=str(facts["snapshot"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(where, "the facts of a subset", f"{type(error).__name__}: {error}") from (
+            error
+        )
+    pixels = [partition.ipix for partition in partitions]
+    if pixels != sorted(set(pixels)) or any(not 0 <= p < n_pixels(order) for p in pixels):
+        raise FormatError(where, f"pixels of order {order}, sorted, each once", "others")
+    if any(not p.n_objects or min(p.n_objects) < 1 for p in partitions):
+        raise FormatError(where, "at least one object in every shard", "none in some")
+    if facts.get("n_objects") != root.n_objects:
+        raise FormatError(
+            where, f"n_objects {root.n_objects}, the sum of the shards", f"{facts.get('n_objects')}"
+        )
+    return root
+
+
+def read_manifest(subset_path: Path, ipix: int) -> dict[str, Any]:
+    """
+    Read the manifest of a partition.
+
+    Parameters
+    ----------
+    subset_path : Path
+        Folder of the subset.
+    ipix : int
+        Pixel of the partition.
+
+    Returns
+    -------
+    dict
+        What `partition_manifest` wrote.
+
+    Raises
+    ------
+    FormatError
+        If it is missing or breaks the format.
+    """
+    path = subset_path / MANIFEST_DIR / manifest_file(ipix)
+    if not path.is_file():
+        raise FormatError(str(path), "the manifest of a partition", "no such file")
+    values = read_json(path)
+    if not isinstance(values, dict) or not isinstance(values.get("shards"), list):
+        raise FormatError(str(path), "the manifest of a partition", "something else")
+    return values

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import warnings
 import zlib
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -102,7 +103,7 @@ class FitsFile:
         """
         return NativeFileError(str(self.path), expected, found)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Name of every HDU, in order; empty where it has none."""
         return tuple(hdu.name for hdu in self.hdus)
@@ -336,7 +337,7 @@ class FitsFile:
         place = self.hdus[-1].fileinfo()
         end = place["datLoc"] + place["datSpan"]
         if size < end:
-            raise self.error(f"a FITS file of {end} bytes as its headers say", f"{size} bytes")
+            raise self.error("a FITS file as long as its headers say", f"{size} of {end} bytes")
         self._handle.seek(end)
         if self._handle.read(8) == b"XTENSION":
             raise self.error("a whole FITS file", f"a broken header at byte {end}")

@@ -1,5 +1,6 @@
 """A small survey for tests: every kind of column and alias, native files as .npz."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +22,16 @@ N_WAVE = 2000
 
 
 def units(native_path):
-    return [
-        Unit(path.name, (path,)) for path in sorted(Path(native_path).glob("*.npz"))
-    ]
+    return [Unit(path.name, (path,)) for path in sorted(Path(native_path).glob("*.npz"))]
 
 
 def read(unit):
     from astropile.errors import NativeFileError
 
     try:
-        with np.load(unit.paths[0], allow_pickle=True) as stored:
+        with unit.paths[0].open("rb") as file, np.load(file, allow_pickle=True) as stored:
             batch = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise NativeFileError(str(unit.paths[0]), "a numpy archive", str(error)) from error
     lost = batch.pop("lost", None)
     if lost is not None:
@@ -63,12 +62,20 @@ SURVEY = Survey(
         Column("A_G", "float32", "Extinction in g.", unit="mag"),
         Column("A_R", "float32", "Extinction in r.", unit="mag"),
         Column("GOOD", "bool", "Is it good."),
-        Column("WAVE", "float64", "Vacuum wavelength.", shape=("wave",), unit="Angstrom",
-               shared=True),
-        Column("FLUX", "float32", "Flux density.", shape=("wave",), unit="1e-17 erg / (s cm2 Angstrom)"),
+        Column(
+            "WAVE", "float64", "Vacuum wavelength.", shape=("wave",), unit="Angstrom", shared=True
+        ),
+        Column(
+            "FLUX", "float32", "Flux density.", shape=("wave",), unit="1e-17 erg / (s cm2 Angstrom)"
+        ),
         Column("IMAGE", "float32", "Image of each band.", shape=(2, 24, 32), unit="nanomaggy"),
-        Column("IMAGE_MASK", "int32", "Mask of each band.", shape=(2, 24, 32),
-               bits={"BAD": 0, "SAT": 1, "COSMIC": 5}),
+        Column(
+            "IMAGE_MASK",
+            "int32",
+            "Mask of each band.",
+            shape=(2, 24, 32),
+            bits={"BAD": 0, "SAT": 1, "COSMIC": 5},
+        ),
         Column("PSF", "float32", "PSF FWHM of each band.", shape=(2,), unit="arcsec"),
         Column("LC_TIME", "float64", "Times.", shape=("epoch",), unit="day"),
         Column("LC_FLUX", "float32", "Fluxes.", shape=("epoch",), unit="nanomaggy"),
@@ -112,7 +119,9 @@ def make_batch(n, *, seed, first_id=0, ra=None, dec=None):
     return {
         "ID": np.arange(first_id, first_id + n) + 2**60 + 1,
         "RA": rng.uniform(0, 360, n) if ra is None else np.asarray(ra, float),
-        "DEC": np.rad2deg(np.arcsin(rng.uniform(-1, 1, n))) if dec is None else np.asarray(dec, float),
+        "DEC": np.rad2deg(np.arcsin(rng.uniform(-1, 1, n)))
+        if dec is None
+        else np.asarray(dec, float),
         "Z": rng.uniform(0, 1, n).astype("f4"),
         "NAME": np.array([f"näme {i}".encode() for i in range(n)], "S12"),
         "FLUX_R": rng.uniform(-1, 100, n).astype("f4"),

@@ -141,7 +141,7 @@ def validate_catalog(
         try:
             columns = _common(catalog, number)
         except FormatError as error:
-            problems.append(Problem("S2", where, str(error)))
+            problems.append(Problem("S1", where, str(error)))
             continue
         observed.append(columns["observation_id"])
         checked, before = _objects(catalog, columns, shard.ipix, before)

@@ -49,20 +49,23 @@ def check_shard(path: Path, survey: Survey, place: ShardPlace, n_objects: int) -
         Rule, place in the file, what is wrong.
     """
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        yield "S1", "", f"not an HDF5 file: {error}"
+        with h5py.File(path, "r") as file:
+            yield from _look(file, survey, place, n_objects)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        # What the library says of a damaged file differs from place to place.
+        yield "S1", "", f"HDF5 cannot read it: {error}"
+
+
+def _look(file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int) -> Iterator[Finding]:
+    broken = list(_structure(file))
+    yield from broken
+    if broken:
         return
-    with file:
-        broken = list(_structure(file))
-        yield from broken
-        if broken:
-            return
-        yield from _root(file, survey, place, n_objects)
-        yield from _columns(file, survey, n_objects)
-        for column in survey.columns:
-            yield from _column(file, survey, column)
-        yield from _ragged(file, survey, n_objects)
+    yield from _root(file, survey, place, n_objects)
+    yield from _columns(file, survey, n_objects)
+    for column in survey.columns:
+        yield from _column(file, survey, column)
+    yield from _ragged(file, survey, n_objects)
 
 
 def _structure(file: h5py.File) -> Iterator[Finding]:

@@ -45,10 +45,11 @@ class ShardReader:
             self._file = h5py.File(path, "r")
         except OSError as error:
             raise FormatError(str(path), "an HDF5 file", str(error)) from error
-        if "n_objects" not in self._file.attrs:
+        try:
+            self.n_objects = int(self._file.attrs["n_objects"])
+        except (KeyError, RuntimeError, OSError, ValueError, TypeError) as error:
             self._file.close()
-            raise FormatError(str(path), "the attribute n_objects", "none")
-        self.n_objects = int(self._file.attrs["n_objects"])
+            raise FormatError(str(path), "the attribute n_objects", f"none: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +67,10 @@ class ShardReader:
         self._file.close()
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        found = self._file.get(name)
+        try:
+            found = self._file.get(name)
+        except (RuntimeError, OSError) as error:
+            raise FormatError(f"{self.path}, column {name!r}", "HDF5", str(error)) from error
         if not isinstance(found, h5py.Dataset):
             raise FormatError(str(self.path), f"the column {name!r}", "no such column")
         return found

@@ -1,0 +1,334 @@
+"""Native files to a tree: every object in its place, nothing lost, nothing half made."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import toy
+from astropile import build_catalog, open_catalog, validate_catalog
+from astropile.errors import BuildError, SchemaError
+from astropile.healpix import ang2pix
+from astropile.schema import Ragged
+from astropile.testing import read_all
+
+
+def hashes(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def same(found, expected):
+    if isinstance(found, Ragged):
+        assert len(found) == len(expected)
+        for mine, theirs in zip(found, expected, strict=True):
+            assert mine.dtype == theirs.dtype
+            assert mine.shape == theirs.shape
+            assert mine.tobytes() == np.ascontiguousarray(theirs).tobytes()
+    else:
+        assert found.dtype == expected.dtype
+        assert found.shape == expected.shape
+        assert found.tobytes() == expected.tobytes()
+
+
+@pytest.fixture
+def native(tmp_path):
+    toy.write_native(tmp_path / "native/a.npz", toy.make_batch(20, seed=1))
+    crowd = toy.make_batch(30, seed=2, first_id=100, ra=np.full(30, 10.0), dec=np.full(30, 5.0))
+    toy.write_native(tmp_path / "native/b.npz", crowd)
+    return tmp_path / "native"
+
+
+def test_round_trip(native, tmp_path):
+    """Every value of every native column comes back bit for bit, from shards > 1 too."""
+    report = build_catalog(toy.SURVEY, native, tmp_path / "toy", shard_nbytes=200_000)
+    assert (report.n_read, report.n_written, report.n_rejected) == (50, 50, 0)
+    catalog = open_catalog(tmp_path / "toy")
+    assert report.n_shards > report.n_partitions
+    expected, _ = read_all(toy.SURVEY, native)
+    found = catalog.take(np.arange(len(catalog)))
+    order = np.array([expected["ID"].tolist().index(i) for i in found["ID"]])
+    assert sorted(order) == list(range(50))
+    for column in toy.SURVEY.columns:
+        values = expected[column.name]
+        if column.shared:
+            same(found[column.name], values)
+        elif isinstance(values, list):
+            same(found[column.name], [values[i] for i in order])
+        else:
+            same(found[column.name], values[order])
+
+
+def test_rows_in_any_order(native, tmp_path):
+    """Rows come in the order asked for, repeated or not, from the end or by booleans."""
+    build_catalog(toy.SURVEY, native, tmp_path / "toy", shard_nbytes=200_000)
+    catalog = open_catalog(tmp_path / "toy")
+    every = catalog.take(np.arange(50))
+    rows = [49, 3, 3, 0, 17, -1]
+    some = catalog.take(rows, ["ID", "IMAGE", "LC_TIME", "STAMP", "WAVE", "object_id"])
+    for name in ("ID", "IMAGE"):
+        same(some[name], every[name][rows])
+    for name in ("LC_TIME", "STAMP"):
+        same(some[name], [every[name][row] for row in rows])
+    assert len(some["WAVE"]) == toy.N_WAVE
+    picked = np.zeros(50, bool)
+    picked[[5, 7]] = True
+    assert catalog.take(picked, ["ID"])["ID"].tolist() == every["ID"][[5, 7]].tolist()
+    assert catalog.take([], ["ID", "STAMP"])["ID"].tolist() == []
+    with pytest.raises(IndexError, match="row 50 of 50"):
+        catalog.take([50])
+    with pytest.raises(IndexError, match="3 booleans for 50 rows"):
+        catalog.take([True, False, True])
+    with pytest.raises(TypeError, match="integers"):
+        catalog.take([0.5])
+
+
+def test_every_object_in_its_pixel(native, tmp_path):
+    """An object lies in the partition that its folder names, at whatever order."""
+    for order in (0, 5, 9):
+        tree = tmp_path / f"toy{order}"
+        build_catalog(toy.SURVEY, native, tree, order=order)
+        for path in tree.rglob("*.hdf5"):
+            ipix = int(path.parent.name.split("=")[1])
+            with h5py.File(path) as file:
+                assert file.attrs["healpix_order"] == order
+                assert (ang2pix(file["ra"][()], file["dec"][()], order) == ipix).all()
+                assert (file["healpix"][()] == ipix).all()
+        assert validate_catalog(tree).problems == ()
+
+
+def test_same_input_same_bytes(native, tmp_path):
+    """The same input gives the same bytes."""
+    build_catalog(toy.SURVEY, native, tmp_path / "one/toy")
+    build_catalog(toy.SURVEY, native, tmp_path / "two/toy")
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    assert len(hashes(tmp_path / "one")) > 50
+
+
+def test_plain_h5py_reads_it(native, tmp_path):
+    """Someone without this code finds values, units and meanings with h5py alone."""
+    build_catalog(toy.SURVEY, native, tmp_path / "toy")
+    path = next(iter(sorted((tmp_path / "toy/main").glob("healpix=*/001-of-001.hdf5"))))
+    with h5py.File(path) as file:
+        assert file.attrs["survey"] == b"toy"
+        assert file.attrs["healpix_scheme"] == b"nested"
+        assert file["FLUX"].attrs["unit"] == b"1e-17 erg / (s cm2 Angstrom)"
+        assert file["IMAGE"].attrs["description"] == b"Image of each band."
+        assert json.loads(file["IMAGE_MASK"].attrs["bits"]) == {"BAD": 0, "SAT": 1, "COSMIC": 5}
+        assert json.loads(file.attrs["aliases"])["z"] == "Z"
+        n = file.attrs["n_objects"]
+        assert {file[name].shape[0] for name in file if name not in ("shared", "ragged")} == {n}
+        offsets = file["ragged/epoch.offsets"][()]
+        assert len(offsets) == n + 1
+        assert offsets[-1] == len(file["ragged/LC_TIME"])
+
+
+def test_rejections_are_counted(tmp_path):
+    """Rows in = rows out + rejected, each with its reason; the others keep their places."""
+    batch = toy.make_batch(12, seed=3)
+    batch["RA"][[0, 1, 2]] = [np.nan, 360.5, -1.0]
+    batch["DEC"][[3, 4]] = [np.inf, 91.0]
+    batch["ID"][6] = batch["ID"][5]
+    batch["RA"][7] = 360.0
+    toy.write_native(tmp_path / "native/a.npz", batch, lost=2)
+    report = build_catalog(toy.SURVEY, tmp_path / "native", tmp_path / "toy", tolerance=0.6)
+    assert (report.n_read, report.n_written, report.n_rejected) == (14, 6, 8)
+    assert report.reasons == {
+        "position is not on the sky": 3,
+        "position is not finite": 2,
+        "toy says so": 2,
+        "observation_id is repeated": 1,
+    }
+    lines = (tmp_path / "toy/main/manifest/rejected.jsonl").read_text().splitlines()
+    assert sum(json.loads(line)["count"] for line in lines) == 8
+    catalog = open_catalog(tmp_path / "toy")
+    found = catalog.take(np.arange(6), ["ID", "ra", "IMAGE"])
+    for number, row in enumerate(batch["ID"].tolist().index(i) for i in found["ID"]):
+        same(found["IMAGE"][number], batch["IMAGE"][row])
+        assert found["ra"][number] == batch["RA"][row] % 360
+
+
+def test_too_many_rejected(tmp_path):
+    """A build that would lose more than its tolerance is refused, and says why."""
+    batch = toy.make_batch(10, seed=3)
+    batch["RA"][:2] = np.nan
+    toy.write_native(tmp_path / "native/a.npz", batch)
+    with pytest.raises(BuildError, match=r"2 of 10 objects.*position is not finite \(2\)"):
+        build_catalog(toy.SURVEY, tmp_path / "native", tmp_path / "toy")
+    assert not (tmp_path / "toy/main").exists()
+    build_catalog(toy.SURVEY, tmp_path / "native", tmp_path / "toy", tolerance=0.2)
+    assert not (tmp_path / "toy/.main.build").exists()
+
+
+def test_duplicates_as_an_error(tmp_path):
+    """A repeated identifier can stop the build instead."""
+    toy.write_native(tmp_path / "native/a.npz", toy.make_batch(5, seed=1))
+    toy.write_native(tmp_path / "native/b.npz", toy.make_batch(5, seed=2, first_id=4))
+    with pytest.raises(BuildError, match="1 objects repeat an observation_id"):
+        build_catalog(toy.SURVEY, tmp_path / "native", tmp_path / "toy", duplicates="error")
+
+
+def test_broken_file_is_one_rejection(native, tmp_path):
+    """A file that cannot be read is named and counted; a mended one is read the next time."""
+    good = (native / "a.npz").read_bytes()
+    (native / "a.npz").write_bytes(good[:1000])
+    with pytest.raises(BuildError, match="unusable input"):
+        build_catalog(toy.SURVEY, native, tmp_path / "toy", tolerance=0)
+    report = build_catalog(toy.SURVEY, native, tmp_path / "toy")
+    assert (report.n_written, report.n_rejected) == (30, 1)
+    (native / "a.npz").write_bytes(good)
+    report = build_catalog(toy.SURVEY, native, tmp_path / "toy", overwrite=True)
+    assert (report.n_written, report.n_rejected) == (50, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda b: b.pop("Z"), "column 'Z' in a.npz: expected float32, found no such column"),
+        (lambda b: b.update(X=b["Z"]), "'X'.*not declared"),
+        (lambda b: b.update(Z=b["Z"].astype("f8")), "'Z'.*expected float32, found float64"),
+        (lambda b: b.update(FLUX=b["FLUX"][:, :7]), r"'FLUX'.*\(2000,\) per object, found.*\(7,\)"),
+        (lambda b: b.update(Z=b["Z"][:3]), "'Z'.*expected 5 objects as in the batch, found 3"),
+        (lambda b: b["LC_FLUX"].__setitem__(2, np.zeros(99, "f4")), "'LC_FLUX'.*epoch of length"),
+    ],
+)
+def test_schema_errors(tmp_path, change, said):
+    """What a survey does not declare stops the build, naming column, expected, found, file."""
+    batch = toy.make_batch(5, seed=1)
+    change(batch)
+    for name in ("LC_TIME", "LC_FLUX", "STAMP"):
+        batch.setdefault(name, [])
+    toy.write_native(tmp_path / "native/a.npz", batch)
+    with pytest.raises(SchemaError, match=said):
+        build_catalog(toy.SURVEY, tmp_path / "native", tmp_path / "toy")
+    assert not (tmp_path / "toy/main").exists()
+
+
+def test_big_endian_and_text_are_taken(tmp_path):
+    """FITS byte order and text come out as declared, with the same values."""
+    batch = toy.make_batch(5, seed=1)
+    swapped = dict(batch, FLUX=batch["FLUX"].astype(">f4"), NAME=np.array(["ä", "b", "", "d", "e"]))
+    toy.write_native(tmp_path / "native/a.npz", swapped)
+    build_catalog(toy.SURVEY, tmp_path / "native", tmp_path / "toy")
+    found = open_catalog(tmp_path / "toy").take(np.arange(5), ["ID", "FLUX", "NAME"])
+    order = [batch["ID"].tolist().index(i) for i in found["ID"]]
+    same(found["FLUX"], batch["FLUX"][order])
+    assert sorted(found["NAME"].tolist()) == sorted([b"\xc3\xa4", b"b", b"", b"d", b"e"])
+
+
+def test_wrong_calls(native, tmp_path):
+    """Each wrong call says in one sentence what is wrong."""
+    tree = tmp_path / "toy"
+    with pytest.raises(BuildError, match="does not exist"):
+        build_catalog(toy.SURVEY, tmp_path / "nowhere", tree)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BuildError, match="no file of survey 'toy'"):
+        build_catalog(toy.SURVEY, tmp_path / "empty", tree)
+    with pytest.raises(ValueError, match="0 to 29, not 30"):
+        build_catalog(toy.SURVEY, native, tree, order=30)
+    with pytest.raises(BuildError, match="tolerance"):
+        build_catalog(toy.SURVEY, native, tree, tolerance=2)
+    build_catalog(toy.SURVEY, native, tree)
+    with pytest.raises(BuildError, match="exists already"):
+        build_catalog(toy.SURVEY, native, tree)
+    before = hashes(tree)
+    build_catalog(toy.SURVEY, native, tree, overwrite=True)
+    assert hashes(tree) == before
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import toy, dataclasses
+from astropile import build_catalog
+seen = []
+def read(unit):
+    yield from toy.read(unit)
+    seen.append(unit.key)
+    if len(seen) == {after}:
+        os.kill(os.getpid(), signal.{how})
+survey = dataclasses.replace(toy.SURVEY, read=read)
+build_catalog(survey, {native!r}, {tree!r})
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+def test_stopped_and_resumed(native, tmp_path, how):
+    """A build that was stopped leaves nothing under the final name; the next gives the same."""
+    build_catalog(toy.SURVEY, native, tmp_path / "whole/toy")
+    tree = tmp_path / "stopped/toy"
+    code = KILLED.format(
+        tests=str(Path(toy.__file__).parent), native=str(native), tree=str(tree), after=2, how=how
+    )
+    stopped = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert stopped.returncode != 0
+    assert not (tree / "main").exists()
+    assert (tree / ".main.build").exists()
+    counted = []
+
+    def read(unit):
+        counted.append(unit.key)
+        return toy.read(unit)
+
+    build_catalog(dataclasses.replace(toy.SURVEY, read=read), native, tree)
+    # Interrupted: units read to their end are kept. Killed: an open segment is read again.
+    assert counted == (["b.npz"] if how == "SIGINT" else ["a.npz", "b.npz"])
+    assert hashes(tree) == hashes(tmp_path / "whole/toy")
+
+
+def test_resume_refuses_other_parameters(native, tmp_path):
+    """A stopped build does not go on with other parameters than it began with."""
+    tree = tmp_path / "toy"
+    code = KILLED.format(
+        tests=str(Path(toy.__file__).parent),
+        native=str(native),
+        tree=str(tree),
+        after=1,
+        how="SIGKILL",
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode < 0
+    with pytest.raises(BuildError, match="order was 4"):
+        build_catalog(toy.SURVEY, native, tree, order=6)
+
+
+def test_two_builds_at_once(native, tmp_path):
+    """A second build of one subset, while the first runs, is refused."""
+
+    def read(unit):
+        with pytest.raises(BuildError, match="another build of it runs"):
+            build_catalog(toy.SURVEY, native, tmp_path / "toy")
+        return toy.read(unit)
+
+    build_catalog(dataclasses.replace(toy.SURVEY, read=read), native, tmp_path / "toy")
+
+
+def test_full_disk(native, tmp_path):
+    """Where the disk fills, the build is an OSError and nothing has a final name."""
+    code = (
+        "import resource, sys; sys.path.insert(0, sys.argv[1]); import toy; "
+        "from astropile import build_catalog; import signal; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)); "
+        "build_catalog(toy.SURVEY, sys.argv[2], sys.argv[3])"
+    )
+    tests = str(Path(toy.__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tests, str(native), str(tmp_path / "toy")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "OSError" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "toy/main").exists()
+    assert os.WTERMSIG(done.returncode) != signal.SIGSEGV

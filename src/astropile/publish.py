@@ -1,6 +1,4 @@
-"""
-Put bytes under a final name, or nothing: write aside, sync, rename, sync the folder.
-"""
+"""Put bytes under a final name, or nothing: write aside, sync, rename, sync the folder."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ def publish_bytes(path: Path, content: bytes | memoryview) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.rename(aside, path)
+        aside.rename(path)
     except BaseException:
         with contextlib.suppress(OSError):
             aside.unlink()

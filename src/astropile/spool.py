@@ -230,7 +230,7 @@ class Spool:
 
     def batches(self) -> Iterator[int]:
         """
-        Number the batches, in the order of their units' keys.
+        Give the number of each batch, in the order of their units' keys.
 
         Yields
         ------

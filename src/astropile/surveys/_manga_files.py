@@ -468,7 +468,13 @@ def _table(
         else:
             hdus = (daptype, "DAPALL")
         names = file.column(hdus, "PLATEIFU")
-        columns = {key.name: file.column(hdus, key.name) for key in keys}
+        known = {name.upper() for name in file.columns(*hdus)}
+        columns = {
+            key.name: file.column(
+                hdus, key.name if key.name.upper() in known or not key.other else key.other
+            )
+            for key in keys
+        }
         chosen = np.ones(len(names), bool)
         if keys is DAPALL:
             # Up to DR16 one table holds all analyses.

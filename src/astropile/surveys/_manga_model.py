@@ -23,7 +23,7 @@ class Key(NamedTuple):
     missing: Any = None
     """What stands where there is none; None: there must be one."""
     other: str = ""
-    """How older files spell it."""
+    """What stands for it in older files, which do not have it."""
 
 
 NAN = math.nan
@@ -62,7 +62,7 @@ MAPS_KEYS = (
 
 DRPALL = (
     Key("nsa_z", "float64", "Heliocentric redshift (NASA-Sloan Atlas).", "", NAN),
-    Key("z", "float64", "Targeting redshift: nsa_z, or the ancillary programme's.", "", NAN),
+    Key("z", "float64", "Redshift of the target: nsa_z, or an ancillary one.", "", NAN, "nsa_z"),
     Key("nsa_nsaid", "int64", "Identifier in the NASA-Sloan Atlas.", "", -9999),
     Key("nsa_elpetro_mass", "float64", "Stellar mass for h = 1.", "solMass", NAN),
     Key("nsa_elpetro_th50_r", "float64", "Half-light radius in r.", "arcsec", NAN),

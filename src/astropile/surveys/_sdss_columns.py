@@ -363,41 +363,53 @@ _FLUXES = {
     "EXP": "exponential model",
 }
 
-IMAGING: Final = tuple(
-    _columns(
-        (
-            *_PER_OBJECT,
-            *(
-                _row(name, dtype, f"{doc}, in ugriz.", unit, _UGRIZ)
-                for name, dtype, unit, doc in _PER_BAND
-            ),
-            *(
-                _row(f"{name}{suffix}", "float32", f"{what}: {doc}, in ugriz.", unit, _UGRIZ)
-                for name, doc in _FLUXES.items()
-                for suffix, unit, what in (
-                    ("FLUX", _MAGGY, "Flux"),
-                    ("FLUX_IVAR", _MAGGY_IVAR, "Inverse variance of the flux"),
-                    ("MAG", "mag", "Asinh magnitude"),
-                    ("MAGERR", "mag", "Error of the magnitude"),
-                )
-            ),
-            _row("SKYFLUX", "float32", "Sky in ugriz.", "nanomaggy / arcsec2", _UGRIZ),
-            _row(
-                "SKYFLUX_IVAR", "float32", "Its inverse variance.", "arcsec4 / nanomaggy2", _UGRIZ
-            ),
-            _row("APERFLUX", "float32", "Flux in 8 apertures, per band.", _MAGGY, (5, 8)),
-            _row("APERFLUX_IVAR", "float32", "Its inverse variance.", _MAGGY_IVAR, (5, 8)),
-            _row(
-                "PROFMEAN_NMGY",
-                "float32",
-                "Mean surface brightness in 15 rings, per band.",
-                "nanomaggy / arcsec2",
-                (5, 15),
-            ),
-            _row("PROFERR_NMGY", "float32", "Its error.", "nanomaggy / arcsec2", (5, 15)),
-        ),
-        " From the imaging; blank (0, NaN, empty) where SUMMARY is not SPALL.",
-        light=False,
-    )
+_IMAGING: Final = (
+    *_PER_OBJECT,
+    *(_row(name, dtype, f"{doc}, in ugriz.", unit, _UGRIZ) for name, dtype, unit, doc in _PER_BAND),
+    *(
+        _row(f"{name}{suffix}", "float32", f"{what}: {doc}, in ugriz.", unit, _UGRIZ)
+        for name, doc in _FLUXES.items()
+        for suffix, unit, what in (
+            ("FLUX", _MAGGY, "Flux"),
+            ("FLUX_IVAR", _MAGGY_IVAR, "Inverse variance of the flux"),
+            ("MAG", "mag", "Asinh magnitude"),
+            ("MAGERR", "mag", "Error of the magnitude"),
+        )
+    ),
+    _row("SKYFLUX", "float32", "Sky in ugriz.", "nanomaggy / arcsec2", _UGRIZ),
+    _row("SKYFLUX_IVAR", "float32", "Its inverse variance.", "arcsec4 / nanomaggy2", _UGRIZ),
+    _row("APERFLUX", "float32", "Flux in 8 apertures, per band.", _MAGGY, (5, 8)),
+    _row("APERFLUX_IVAR", "float32", "Its inverse variance.", _MAGGY_IVAR, (5, 8)),
+    _row(
+        "PROFMEAN_NMGY",
+        "float32",
+        "Mean surface brightness in 15 rings, per band.",
+        "nanomaggy / arcsec2",
+        (5, 15),
+    ),
+    _row("PROFERR_NMGY", "float32", "Its error.", "nanomaggy / arcsec2", (5, 15)),
 )
-"""Columns of the imaging catalogue that SPALL repeats for each spectrum."""
+
+
+def imaging_columns(note: str, *, light: bool | None = None) -> tuple[Column, ...]:
+    """
+    Give the columns of the imaging catalogue, photoObj, which spAll repeats.
+
+    Parameters
+    ----------
+    note : str
+        What to add to each doc.
+    light : bool, optional
+        Whether numbers and strings of one value go into the tree's catalogue.
+
+    Returns
+    -------
+    tuple of Column
+        All but OBJID, THING_ID.
+    """
+    return tuple(_columns(_IMAGING, note, light=light))
+
+
+IMAGING: Final = imaging_columns(
+    " From the imaging; blank (0, NaN, empty) where SUMMARY is not SPALL.", light=False
+)

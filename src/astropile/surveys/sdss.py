@@ -349,11 +349,11 @@ def _exact(
     if declared.kind == "S":
         # Identifiers are text in some releases, right-justified, and integers in others.
         text = strip(values.astype("S32") if values.dtype.kind in "iu" else values)
-        cast = text.astype(declared)
+        cast = text.astype(declared, copy=False)
         same = np.array_equal(cast, text)
     else:
         with np.errstate(invalid="ignore", over="ignore"):
-            cast = values.astype(declared)
+            cast = values.astype(declared, copy=False)
         nan = values.dtype.kind == "f" and declared.kind == "f"
         same = values.dtype.kind in "biuf" and np.array_equal(cast, values, equal_nan=nan)
     if not same:

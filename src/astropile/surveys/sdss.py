@@ -11,7 +11,6 @@ Data model: https://data.sdss.org/datamodel/files/SPECTRO_REDUX/RUN2D/PLATE/
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from astropile.errors import NativeFileError
 from astropile.schema import Batch, Column, Formula, Record, Rejected, Survey, Unit
 from astropile.surveys._fits import FitsFile, strip
 from astropile.surveys._sdss_columns import IMAGING, PIXEL_BITS, SPALL, SPECOBJ, SPECTRUM
+from astropile.surveys._sdss_tables import exact, read_columns
 
 _FILES_PER_UNIT: Final = 64
 _FIBRES_PER_BATCH: Final = 200
@@ -229,7 +229,7 @@ def _read_spectrum(path: Path) -> dict[str, Any]:
         table = _table(file, ("SPECOBJ", "SPALL", 2), None)
         if len(table["PLATE"]) != 1 or not pixels["flux"][0].size:
             raise file.error("one spectrum of at least one pixel", "none or several")
-        values = {column.name: [_exact(file, column, pixels[column.name][0])] for column in _PIXELS}
+        values = {column.name: [exact(file, column, pixels[column.name][0])] for column in _PIXELS}
     return _complete(values, table)
 
 
@@ -271,7 +271,7 @@ def _plate_pixels(path: Path, run2d: str) -> tuple[dict[int, int], dict[str, NDA
             raise file.error("a plate of the RUN2D of its folder", found)
         numbers = {"flux": 0, "ivar": 1, "and_mask": 2, "or_mask": 3, "wdisp": 4, "sky": 6}
         pixels = {
-            column.name: _exact(file, column, file.image(numbers[column.name]))
+            column.name: exact(file, column, file.image(numbers[column.name]))
             for column in _PIXELS
             if column.name in numbers
         }
@@ -321,53 +321,12 @@ def _table(
     """Give the rows of a specObj or spAll table in the declared columns."""
     known = {name.upper() for name in file.columns(*key)}
     # Both have an OBJID: five integers in specObj, an identifier in spAll.
-    is_spall = file.hdu(*key).columns["OBJID"].format.endswith("A") if "OBJID" in known else False
-    result = {}
-    n_rows = len(file.column(key, "PLATE", rows))
-    for column in _TABLE_COLUMNS:
-        source = column.name
-        if column.name in {"OBJID", "SPALL.OBJID"}:
-            source = "OBJID" if is_spall == (column.name == "SPALL.OBJID") else ""
-        if source in known or column.name in _REQUIRED:
-            result[column.name] = _exact(file, column, file.column(key, source, rows), n_rows)
-        else:
-            blank = np.nan if column.dtype.startswith("float") else 0
-            result[column.name] = np.full(
-                (n_rows, *_shape(column)),
-                b"" if column.dtype.startswith("S") else blank,
-                column.numpy_dtype,
-            )
-    result["SUMMARY"] = np.full(n_rows, b"SPALL" if is_spall else b"SPECOBJ", "S8")
-    return result
-
-
-def _exact(
-    file: FitsFile, column: Column, values: NDArray[Any], n_rows: int | None = None
-) -> NDArray[Any]:
-    """Give values in the declared dtype; releases differ in width, never in what is said."""
-    declared = column.numpy_dtype
-    if declared.kind == "S":
-        # Identifiers are text in some releases, right-justified, and integers in others.
-        text = strip(values.astype("S32") if values.dtype.kind in "iu" else values)
-        cast = text.astype(declared, copy=False)
-        same = np.array_equal(cast, text)
-    else:
-        with np.errstate(invalid="ignore", over="ignore"):
-            cast = values.astype(declared, copy=False)
-        nan = values.dtype.kind == "f" and declared.kind == "f"
-        same = values.dtype.kind in "biuf" and np.array_equal(cast, values, equal_nan=nan)
-    if not same:
-        raise file.error(f"{column.name} as {column.dtype}", str(values.dtype))
-    if n_rows is None:
-        return cast
-    shape = (n_rows, *_shape(column))
-    if cast.size != math.prod(shape):
-        raise file.error(f"{column.name} of shape {column.shape}", str(cast.shape))
-    return cast.reshape(shape)
-
-
-def _shape(column: Column) -> tuple[int, ...]:
-    return tuple(size for size in column.shape if isinstance(size, int))
+    is_spall = "OBJID" in known and file.hdu(*key).columns["OBJID"].format.endswith("A")
+    names = {"OBJID": "", "SPALL.OBJID": "OBJID"} if is_spall else {"SPALL.OBJID": ""}
+    table = read_columns(file, key, _TABLE_COLUMNS, rows=rows, required=_REQUIRED, names=names)
+    n_rows = len(table["PLATE"])
+    table["SUMMARY"] = np.full(n_rows, b"SPALL" if is_spall else b"SPECOBJ", "S8")
+    return table
 
 
 SURVEY: Final = Survey(

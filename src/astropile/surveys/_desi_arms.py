@@ -72,7 +72,8 @@ def first_pixel(coadd: FitsFile, arm: str, n_objects: int) -> int:
         If an HDU is missing or not of its shape, or the wavelengths are off the grid.
     """
     wave = coadd.image(f"{arm}_WAVELENGTH")
-    start = round((float(wave.flat[0]) - GRID[0]) / STEP) if wave.size else -1
+    place = (float(wave.flat[0]) - GRID[0]) / STEP if wave.size else -1.0
+    start = round(place) if -1 < place < N_WAVE else -1
     inside = GRID[start : start + wave.size] if start >= 0 else GRID[:0]
     if inside.shape != wave.shape or np.abs(inside - wave).max() > _GRID_TOLERANCE:
         raise coadd.error(f"{arm}_WAVELENGTH on the grid 3600 + 0.8 i Angstrom", "other values")

@@ -91,6 +91,14 @@ _FIBERMAP: Final[tuple[_Fact, ...]] = (
     ("MAX_MJD", "float64", "d", "Modified Julian date of the last exposure."),
     ("MEAN_MJD", "float64", "d", "Modified Julian date, mean over exposures."),
     *(
+        (f"{which}_{x}", "float32", "mm", f"{doc}, {x} on the focal plane; tile-based coadds.")
+        for which, doc in (
+            ("FIBERASSIGN", "Place the fibre was meant for"),
+            ("MEAN_FIBER", "Place of the fibre, mean over exposures"),
+        )
+        for x in "XY"
+    ),
+    *(
         (f"{which}_DELTA_{x}", "float32", "mm", f"{which} of asked minus true fibre place, {x}.")
         for x in "XY"
         for which in ("MEAN", "RMS")

@@ -305,9 +305,7 @@ SURVEY: Final = Survey(
                     dtype="bool",
                     doc="True is bad: a bit of MASK is set, or nothing was measured.",
                 ),
-                "extra": Record(
-                    {"zwarn": "ZWARN", "spectype": "SPECTYPE", "fiberstatus": "COADD_FIBERSTATUS"}
-                ),
+                "extra": Record({"mask_bits": "MASK"}),
             }
         ),
     },

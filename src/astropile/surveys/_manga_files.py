@@ -215,40 +215,46 @@ def _spaxel_size(file: FitsFile, name: str) -> np.float32:
 # Cubes
 
 
-def in_field(
-    flux: NDArray[np.float32], ivar: NDArray[np.float32], mask: NDArray[np.int32]
-) -> NDArray[np.bool_]:
+def in_field(file: FitsFile, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """
     Tell which spaxels of a cube hold anything.
 
     Parameters
     ----------
-    flux, ivar, mask : ndarray, shape (n_wave, n_rows, n_columns)
-        The cube.
+    file : FitsFile
+        A cube.
+    shape : tuple of int
+        Shape that its arrays must have: wavelengths, rows, columns.
 
     Returns
     -------
     ndarray, shape (n_rows, n_columns), bool
-        False where at every wavelength flux and inverse variance are 0 and the mask says no
-        coverage (NOCOV) or not to be used (DONOTUSE); True everywhere else.
+        False where at every wavelength FLUX and IVAR are 0 and MASK says no coverage (NOCOV)
+        or not to be used (DONOTUSE); True everywhere else.
+
+    Raises
+    ------
+    NativeFileError
+        If an array is not of that shape.
     """
-    empty = (flux == 0).all(axis=0)
-    empty &= (ivar == 0).all(axis=0)
-    empty &= (mask & _NOTHING != 0).all(axis=0)
+    empty = np.ones(shape[1:], bool)
+    # One array at a time: those of the largest bundles take 100 MB each.
+    for name in ("FLUX", "IVAR", "MASK"):
+        cube = file.image(name)
+        if cube.shape != shape or cube.ndim != 3:
+            wanted = f"shape ({shape[0]}, rows, columns) in HDU {name!r} as in WAVE and FLUX"
+            raise file.error(wanted, f"shape {cube.shape}")
+        nothing = cube & _NOTHING != 0 if name == "MASK" else cube == 0
+        empty &= nothing.all(axis=0)
     return np.asarray(~empty)
 
 
 def _cube(file: FitsFile, maps_shape: tuple[int, int] | None) -> dict[str, Any]:
     wave = file.image("WAVE")
-    cubes = {name: file.image(name) for name in ("FLUX", "IVAR", "MASK")}
-    shape = cubes["FLUX"].shape
-    for name, cube in cubes.items():
-        if cube.shape != shape or cube.ndim != 3 or cube.shape[0] != len(wave):
-            wanted = f"shape ({len(wave)}, rows, columns) in HDU {name!r} as in WAVE and FLUX"
-            raise file.error(wanted, f"shape {cube.shape}")
+    shape = (len(wave), *file.hdu("FLUX").shape[1:])
     if maps_shape is not None and shape[1:] != maps_shape:
         raise file.error(f"{maps_shape} spaxels as in the maps", f"{shape[1:]}")
-    inside = in_field(cubes["FLUX"], cubes["IVAR"], cubes["MASK"])
+    inside = in_field(file, shape)
     rows, columns = np.nonzero(inside)
     values: dict[str, Any] = {
         "WAVE": wave,
@@ -257,8 +263,8 @@ def _cube(file: FitsFile, maps_shape: tuple[int, int] | None) -> dict[str, Any]:
         "SPAXEL_ROW": rows.astype(np.int16),
         "SPAXEL_COLUMN": columns.astype(np.int16),
     }
-    for name in tuple(cubes):
-        values[name] = np.ascontiguousarray(cubes.pop(name)[:, inside].T)
+    for name in ("FLUX", "IVAR", "MASK"):
+        values[name] = np.ascontiguousarray(file.image(name)[:, inside].T)
     source = next((name for name in ("LSFPOST", "DISP") if file.has(name)), "SPECRES")
     values["LSF_SOURCE"] = source
     if source == "SPECRES":

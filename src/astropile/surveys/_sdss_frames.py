@@ -268,6 +268,7 @@ class Frame:
     def __init__(self, path: Path, run: int, camcol: int, band: str) -> None:
         with FitsFile(path) as file:
             self.place = Place.of(path, file.header(0))
+            self.rerun = str(file.header(0).get("RERUN", "")).strip()
             self.image = file.image(0)
             calibration = file.image(1).astype(np.float64)
             self._sky = file.column(2, "ALLSKY")[0].astype(np.float64)

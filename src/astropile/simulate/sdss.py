@@ -44,6 +44,9 @@ _FORMATS: Final = {"uint8": "B", "int16": "I", "int32": "J", "int64": "K"} | {
     "float32": "E",
     "float64": "D",
 }
+RUN, CAMCOL, FIELD = 2125, 1, 18
+"""Field of the imaging that the galaxies lie in."""
+
 _BRIGHTSKY, _NODATA = 1 << 23, 1 << 24
 
 
@@ -115,13 +118,35 @@ def specobjid(plate: int, mjd: int, fibre: int, run2d: str) -> int:
     return plate << 50 | fibre << 38 | (mjd - 50000) << 24 | version << 10
 
 
+def photo_objid(run: int, camcol: int, field: int, number: int) -> int:
+    """
+    Give the identifier of an imaging object in rerun 301.
+
+    Parameters
+    ----------
+    run, camcol, field, number : int
+        Imaging run, camera column, field, and object within the field.
+
+    Returns
+    -------
+    int
+        OBJID.
+
+    Examples
+    --------
+    >>> photo_objid(4874, 3, 677, 81)
+    1237666407922335825
+    """
+    return 2 << 59 | 301 << 48 | run << 32 | camcol << 29 | field << 16 | number
+
+
 def _summary(
     galaxies: Galaxies, row: int, *, plate: int, mjd: int, fibre: int, run2d: str
 ) -> dict[str, Any]:
     is_spall = run2d == _EBOSS
     flux = 10.0 ** (-0.4 * (galaxies.mag[row] - 22.5))
     identifier = specobjid(plate, mjd, fibre, run2d)
-    objid = str(1237650000000000000 + row)
+    objid = str(photo_objid(RUN, CAMCOL, FIELD, row + 1))
     return {
         "SPECOBJID": identifier if is_spall else f"{identifier:>22d}",
         "PLATE": plate,
@@ -185,8 +210,24 @@ def _observe(
     }
 
 
-def _table(rows: list[dict[str, Any]], columns: tuple[Column, ...], name: str) -> Any:
-    """Make a table HDU; strings are padded with blanks, as IDL pads them."""
+def table_hdu(rows: list[dict[str, Any]], columns: tuple[Column, ...], name: str) -> Any:
+    """
+    Make a table as SDSS writes it: strings padded with blanks, 64-bit identifiers unsigned.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Values by column; what is left out is 0 or empty.
+    columns : tuple of Column
+        The columns.
+    name : str
+        Name of the HDU.
+
+    Returns
+    -------
+    astropy.io.fits.BinTableHDU
+        The table.
+    """
     from astropy.io import fits
 
     made = []
@@ -198,7 +239,7 @@ def _table(rows: list[dict[str, Any]], columns: tuple[Column, ...], name: str) -
             values = np.array(given, dtype="u8")
             made.append(fits.Column(native, "K", bzero=2**63, array=values))
         elif column.dtype.startswith("S"):
-            width = _WIDTHS.get(column.name, 16)
+            width = _WIDTHS.get(column.name, int(column.dtype[1:]))
             padded = np.char.ljust(np.array(given, dtype=f"S{width}"), width)
             made.append(fits.Column(native, f"{width}A", array=padded))
         else:
@@ -248,9 +289,9 @@ def _write_spec(
         name="COADD",
     )
     if is_spall:
-        table = _table([values], (*SPECTRUM, *SPALL, *IMAGING), "SPALL")
+        table = table_hdu([values], (*SPECTRUM, *SPALL, *IMAGING), "SPALL")
     else:
-        table = _table([values], (*SPECTRUM, *SPECOBJ), "SPECOBJ")
+        table = table_hdu([values], (*SPECTRUM, *SPECOBJ), "SPECOBJ")
     lines = fits.BinTableHDU.from_columns(
         [
             fits.Column("PLATE", "J", array=[values["PLATE"]]),
@@ -312,5 +353,5 @@ def _write_plates(
         name = f"spPlate-{values['PLATE']:04d}-{mjd}.fits"
         fits.HDUList(hdus).writeto(folder / name, overwrite=True)
     rows = [values for _, values, _ in observed]
-    table = _table(rows, (*SPECTRUM, *SPECOBJ), "SPECOBJ")
+    table = table_hdu(rows, (*SPECTRUM, *SPECOBJ), "SPECOBJ")
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(redux / "specObj-dr17.fits", overwrite=True)

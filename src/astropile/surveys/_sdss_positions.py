@@ -83,11 +83,13 @@ def _read_csv(path: Path) -> Positions:
         identifier = "id" if "id" in header else "objid"
         ra, dec, name = ([line[key] for line in table] for key in ("ra", "dec", identifier))
         numbers = [np.array([float(text or "nan") for text in column]) for column in (ra, dec)]
-        names = strip(np.array([text or "" for text in name] or [""]))[: len(table)]
+        names = strip(np.array([text or "" for text in name] or [""]))
     except KeyError as error:
         raise NativeFileError(str(path), "columns id, ra and dec", f"columns {header}") from error
     except (OSError, ValueError, csv.Error) as error:
         raise NativeFileError(str(path), "text with numbers as ra and dec", str(error)) from error
+    if not table:
+        raise NativeFileError(str(path), "at least one position", "none")
     if names.itemsize > np.dtype(ID_DTYPE).itemsize:
         raise NativeFileError(str(path), "identifiers of at most 32 bytes", f"{names.itemsize}")
     return Positions(names.astype(ID_DTYPE), *numbers)

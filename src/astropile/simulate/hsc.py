@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from astropile.simulate.galaxies import Galaxies
 from astropile.surveys._calexp import BITS, FLUXMAG0, MASK_PLANES
-from astropile.surveys.hsc import BANDS, CUTOUT, NATIVE_COLUMNS, PIXEL_SIZE_ARCSEC
+from astropile.surveys._hsc_columns import BANDS, CUTOUT, NATIVE_COLUMNS, PIXEL_SIZE_ARCSEC
 
 TRACT = 9813
 PATCHES = 81

@@ -37,17 +37,22 @@ from astropile.schema import (
 )
 from astropile.surveys._calexp import (
     BAD_PLANES,
-    BITS,
     NO_DATA,
     Calexp,
     inverse_variance,
     mask_with_declared_bits,
 )
 from astropile.surveys._fits import FitsFile
+from astropile.surveys._hsc_columns import (
+    BANDS,
+    CUTOUT,
+    NATIVE_COLUMNS,
+    PIXEL_SIZE_ARCSEC,
+    UNIT,
+    image_columns,
+    psf_fwhm,
+)
 
-BANDS: Final = ("g", "r", "i", "z", "y")
-CUTOUT: Final = 160
-PIXEL_SIZE_ARCSEC: Final = 0.168
 _OBJECTS_PER_BATCH: Final = 128
 """160 x 160 cutouts in five bands: 200 MB a batch."""
 
@@ -60,118 +65,6 @@ _FLAGS: Final = (
     "pixelflags_bad",
     "cmodel_flag",
 )
-
-
-# --------------------------------------------------------------------------------------
-# Columns
-
-
-def _native_columns() -> Iterator[Column]:
-    yield Column("object_id", "int64", "Identifier, unique in the release.")
-    yield Column("ra", "float64", "Right ascension, ICRS.", unit="deg")
-    yield Column("dec", "float64", "Declination, ICRS.", unit="deg")
-    yield Column("tract", "int32", "Tract of the sky map.")
-    yield Column("patch", "int32", "Patch of the tract: 404 is the patch 4,4.")
-    for b in BANDS:
-        yield Column(f"a_{b}", "float32", f"Galactic extinction in {b}.", unit="mag")
-    per_band = (
-        ("{}_extendedness_value", "", "1 for an extended object, 0 for a point source, in {}."),
-        ("{}_variance_value", "", "Variance at the position of the object in {}, as published."),
-        ("{}_cmodel_mag", "mag", "CModel magnitude (AB) in {}, not corrected for extinction."),
-        ("{}_cmodel_magerr", "mag", "Error of the CModel magnitude in {}."),
-        ("{}_cmodel_flux", "nJy", "CModel flux in {}."),
-        ("{}_cmodel_fluxerr", "nJy", "Error of the CModel flux in {}."),
-    )
-    for name, unit, doc in per_band:
-        for b in BANDS:
-            yield Column(name.format(b), "float32", doc.format(b), unit=unit)
-    for kind, what in (("psf_", "the PSF at the object"), ("", "the object")):
-        for b in BANDS:
-            for axes, moment in (("11", "xx"), ("22", "yy"), ("12", "xy")):
-                yield Column(
-                    f"{b}_sdssshape_{kind}shape{axes}",
-                    "float32",
-                    f"Adaptive second moment {moment} of {what} in {b}.",
-                    unit="arcsec2",
-                )
-
-
-NATIVE_COLUMNS: Final = tuple(_native_columns())
-"""What the catalogue holds: the columns of the query behind `pdr3_dud_22.5`."""
-
-UNIT: Final = "0.0158489319246111 nanomaggy"
-"""One count, 1e9 / FLUXMAG0: FLUXMAG0 counts are one maggy, AB magnitude 0."""
-
-
-def _image_columns(cutout: int) -> tuple[Column, ...]:
-    size = (len(BANDS), cutout, cutout)
-    where = "(band, row, column), bands g r i z y, as in the coadd"
-    return (
-        Column(
-            "image_array",
-            "float32",
-            f"Cutout of the coadd, {where}: the object's position, rounded to a pixel, is at "
-            f"row {cutout // 2}, column {cutout // 2}, both from 0. Pixels outside the patch "
-            "and pixels without a finite number are 0, with NO_DATA in image_mask.",
-            shape=size,
-            unit=UNIT,
-            derived=True,
-        ),
-        Column(
-            "image_ivar",
-            "float32",
-            f"1 / variance of the coadd, {where}; 0 where the variance is not a positive finite "
-            "number and where image_mask has BAD, SAT or NO_DATA.",
-            shape=size,
-            unit="3981.07170553497 / nanomaggy2",
-            derived=True,
-        ),
-        Column(
-            "image_mask",
-            "int32",
-            f"Mask of the coadd, {where}. Planes are matched by the names in the file's header "
-            "(MP_...) and put at the bits given here; OTHER is any plane without a bit here.",
-            shape=size,
-            derived=True,
-            bits=BITS,
-        ),
-        Column(
-            "image_available",
-            "bool",
-            "Whether there is a coadd of the patch in the band; if not, its cutout is all NO_DATA.",
-            shape=(len(BANDS),),
-            derived=True,
-        ),
-        Column(
-            "image_noise_std",
-            "float32",
-            "Noise of a pixel in each band: (median of image_ivar where it is not 0) ** -0.5; "
-            "NaN if it is 0 everywhere.",
-            shape=(len(BANDS),),
-            unit=UNIT,
-            derived=True,
-        ),
-        Column(
-            "image_zero_point",
-            "float32",
-            "AB magnitude of one count in each band, 2.5 log10(FLUXMAG0) of the coadd's header; "
-            "NaN where there is no coadd.",
-            shape=(len(BANDS),),
-            unit="mag",
-            derived=True,
-        ),
-    )
-
-
-def _psf_fwhm(band: str) -> Formula:
-    xx, yy, xy = (f"{band}_sdssshape_psf_shape{axes}" for axes in ("11", "22", "12"))
-    # Moments of 0, as where a measurement failed, are no PSF of width 0.
-    determinant = f"({xx} * {yy} - {xy} * {xy})"
-    return Formula(
-        f"where({determinant} > 0, 2.3548200450309493 * {determinant} ** 0.25, nan)",
-        unit="arcsec",
-        doc=f"FWHM of the Gaussian with the second moments of the PSF in {band}.",
-    )
 
 
 # --------------------------------------------------------------------------------------
@@ -205,7 +98,7 @@ def list_units(native_path: Path, *, cuts: bool = False) -> Iterator[Unit]:
     catalogs = [
         path
         for path in sorted(native_path.glob("*.fits*"))
-        if path.is_file() and not path.name.startswith("calexp-")
+        if path.name.endswith((".fits", ".fits.gz")) and not path.name.startswith("calexp-")
     ]
     if not catalogs or not coadds:
         missing = "a catalogue *.fits" if not catalogs else "calexp-HSC-<band>-<tract>-<patch>.fits"
@@ -521,7 +414,7 @@ def make_survey(*, cutout: int = CUTOUT, cuts: bool = False) -> Survey:
             "The Hyper Suprime-Cam (HSC) collaboration includes the astronomical communities of "
             "Japan and Taiwan, and Princeton University. Credit: NAOJ / HSC Collaboration."
         ),
-        columns=(*NATIVE_COLUMNS, *_image_columns(cutout)),
+        columns=(*NATIVE_COLUMNS, *image_columns(cutout)),
         aliases={
             "object_id": "object_id",
             "observation_id": "object_id",
@@ -538,7 +431,7 @@ def make_survey(*, cutout: int = CUTOUT, cuts: bool = False) -> Survey:
                     "array": "image_array",
                     "ivar": "image_ivar",
                     "mask": BadPixels("image_mask", bits=BAD_PLANES),
-                    "psf_fwhm": Stack(tuple(_psf_fwhm(band) for band in BANDS)),
+                    "psf_fwhm": Stack(tuple(psf_fwhm(band) for band in BANDS)),
                     "pixel_size": Constant(PIXEL_SIZE_ARCSEC),
                     "noise_std": "image_noise_std",
                     "units": Constant(UNIT),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from astropile._hook import when_imported
 from astropile._version import __version__
 from astropile.names import FORMAT_VERSION
 
@@ -105,3 +106,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def _register() -> None:
+    from astropile.hf.registration import register
+
+    register()
+
+
+# Lets datasets.load_dataset("astropile", ...) work, without importing datasets here.
+when_imported("datasets", _register)

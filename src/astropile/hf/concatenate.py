@@ -1,0 +1,165 @@
+"""Put datasets of different surveys one after another, with all the columns of all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from astropile.errors import SchemaError
+from astropile.hf.builder import TreeBuilder
+from astropile.hf.features import conform_table, empty_table
+from astropile.hf.lazy import lazy_dataset
+from astropile.hf.rows import DatasetRows, Rows, RowSource, hash_of
+from astropile.names import REQUIRED_ALIASES
+from astropile.view import Leaf, Node, unify
+
+_IDENTIFIERS = tuple(name for name in REQUIRED_ALIASES if name.endswith("_id"))
+
+
+def concatenate_datasets(dsets: Iterable[Any]) -> datasets.Dataset:
+    """
+    Put datasets one after another, whatever columns each has.
+
+    Parameters
+    ----------
+    dsets : iterable of Dataset or DatasetBuilder
+        Map-style datasets: of trees, matched, or any other.
+
+    Returns
+    -------
+    datasets.Dataset
+        Their rows one after another; nothing is copied. Columns and fields that a dataset
+        lacks are null in its rows; ``provenance`` tells the rows apart. Numbers widen to a
+        dtype that holds them all. Identifiers of differing dtype become text. Images of
+        differing size become nested lists.
+
+    Raises
+    ------
+    SchemaError
+        If a column is an array in one and a record in another.
+    TypeError
+        If there is nothing to put together, or something is no map-style dataset.
+
+    Examples
+    --------
+    >>> spectra = concatenate_datasets([sdss, desi])  # doctest: +SKIP
+    >>> spectra[0]["provenance"]["survey"]  # doctest: +SKIP
+    'SDSS'
+    """
+    sources = [_source(value) for value in dsets]
+    if not sources:
+        raise TypeError("at least one dataset to concatenate")
+    source = ConcatenatedRows(sources)
+    names = ", ".join(dict.fromkeys(one.name for one in sources))
+    info = datasets.DatasetInfo(description=f"{names}, one after another.")
+    return lazy_dataset(source, info)
+
+
+def _source(value: Any) -> RowSource:
+    match value:
+        case TreeBuilder():
+            return value.rows
+        case datasets.Dataset():
+            return DatasetRows(value)
+        case datasets.DatasetDict() if len(value) == 1:
+            return DatasetRows(next(iter(value.values())))
+    raise TypeError(f"a map-style dataset or a builder of astropile, not {type(value).__name__}")
+
+
+class ConcatenatedRows(RowSource):
+    """
+    The rows of several sources, with the union of their columns.
+
+    Parameters
+    ----------
+    sources : sequence of RowSource
+        The sources, in order.
+    """
+
+    def __init__(self, sources: Sequence[RowSource]) -> None:
+        self._sources = list(sources)
+        self._starts = np.cumsum([0, *(len(source) for source in sources)])
+        self._types = _union([source.types for source in sources])
+
+    @property
+    def name(self) -> str:
+        """All names."""
+        return "_".join(dict.fromkeys(source.name for source in self._sources))
+
+    @property
+    def types(self) -> Mapping[str, Node]:
+        """Type of each column, in order."""
+        return self._types
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all sources."""
+        return hash_of("one after another", [source.fingerprint for source in self._sources])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
+        """
+        Read columns of chosen rows.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (n,), int64
+            Row numbers.
+        names : sequence of str
+            Columns.
+
+        Returns
+        -------
+        pyarrow.Table
+            The rows.
+        """
+        schema = self.schema_of(names)
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        parts, places = [empty_table(schema)], []
+        for number in np.unique(which):
+            source, here = self._sources[number], np.flatnonzero(which == number)
+            own = [name for name in names if name in source.schema.names]
+            inside = rows[here] - self._starts[number]
+            table = source.read(inside, own) if own else pa.table({"_": pa.nulls(len(here))})
+            parts.append(conform_table(table, schema))
+            places.append(here)
+        table = pa.concat_tables(parts)
+        order = np.concatenate([np.empty(0, np.int64), *places])
+        if np.all(np.diff(order) > 0):
+            return table
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return table.combine_chunks().take(pa.array(back))
+
+
+def _union(tables: Sequence[Mapping[str, Node]]) -> dict[str, Node]:
+    names = dict.fromkeys(name for types in tables for name in types)
+    union: dict[str, Node] = {}
+    for name in names:
+        nodes = [types[name] for types in tables if name in types]
+        node = nodes[0]
+        for other in nodes[1:]:
+            node = _both(node, other, name)
+        union[name] = node
+    return union
+
+
+def _both(left: Node, right: Node, name: str) -> Node:
+    if name in _IDENTIFIERS and isinstance(left, Leaf) and isinstance(right, Leaf):
+        if left.dtype != right.dtype:
+            # The same digits may name other objects: text keeps every identifier as it is.
+            return dataclasses.replace(left, dtype="string")
+        return left
+    try:
+        return unify(left, right, name)
+    except SchemaError as error:
+        error.add_note("datasets with such a column: select or rename columns first")
+        raise

@@ -32,6 +32,7 @@ NOISE: Final = {"g": 0.0025, "r": 0.0040, "i": 0.0080, "z": 0.0120}
 _SCATTER_ARCSEC: Final = 0.05
 _SIDE: Final = 3600
 _MARGIN: Final = 90
+_TILE: Final = 100
 _UP_TO_DR8: Final = ("FRACDEV", "SHAPEDEV", "SHAPEEXP")
 """How the names of columns begin that DR10 does not have."""
 
@@ -255,9 +256,11 @@ def _grid(rows: dict[str, NDArray[Any]]) -> Grid:
         ((_SIDE + 1) / 2, (_SIDE + 1) / 2),
         (-step, 0.0, 0.0, step),
     )
+    # In whole tiles: of a small rest of one the noise is unknown, and it is stored by gzip,
+    # with the time of day.
     x, y = whole.pixels(rows["RA"], rows["DEC"])
-    left, bottom = (max(0, int(v.min()) - _MARGIN) for v in (x, y))
-    right, top = (min(_SIDE, int(v.max()) + _MARGIN) for v in (x, y))
+    left, bottom = (max(0, int(v.min() - _MARGIN) // _TILE * _TILE) for v in (x, y))
+    right, top = (min(_SIDE, -int(-(v.max() + _MARGIN) // _TILE) * _TILE) for v in (x, y))
     return Grid(
         (top - bottom, right - left),
         whole.crval,
@@ -320,7 +323,8 @@ def _write_coadds(
             band=band,
         )
         image = (image + rng.normal(0.0, NOISE[band], grid.shape)).astype(np.float32)
-        invvar = np.full(grid.shape, NOISE[band] ** -2, np.float32)
+        spread = rng.normal(1.0, 0.02, grid.shape)
+        invvar = (NOISE[band] ** -2 * spread).astype(np.float32)
         if band == "g":
             image[:, n_columns // 3] = invvar[:, n_columns // 3] = 0.0
         for kind, plane, unit in (
@@ -348,11 +352,11 @@ def _write_compressed(
                 "dither_seed": 1,
             }
             if plane.dtype.kind == "f"
-            else {"compression_type": "GZIP_1"}
+            else {"compression_type": "RICE_1"}
         )
         hdus.append(
             fits.CompImageHDU(
-                plane, fits.Header(cards), name=name or None, tile_shape=(100, 100), **options
+                plane, fits.Header(cards), name=name or None, tile_shape=(_TILE, _TILE), **options
             )
         )
     fits.HDUList(hdus).writeto(path, overwrite=True)

@@ -165,7 +165,8 @@ def first_pixel(centre: NDArray[np.float64], size: int) -> NDArray[np.int64]:
     >>> first_pixel(np.array([79.5, 79.6, 100.0]), 160)
     array([ 0,  0, 20])
     """
-    first = np.ceil(centre - size / 2)
+    # Rounded, so that an object on the centre of a pixel does not depend on the last digit.
+    first = np.ceil(np.round(centre - size / 2, 6))
     return np.where(np.isfinite(first), first, _FAR_OUTSIDE).astype(np.int64)
 
 

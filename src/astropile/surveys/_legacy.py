@@ -263,8 +263,9 @@ def fit(values: NDArray[Any], column: Column) -> NDArray[Any] | None:
     if declared.kind == "S":
         text = np.asarray(values, dtype="S")
         return text.astype(declared) if np.array_equal(text.astype(declared), text) else None
-    integers = {values.dtype.kind, declared.kind} <= {"i", "u"}
-    if not integers and values.dtype.kind != declared.kind:
+    # A scaled integer column (signed bytes, in DR8) comes as whole float64.
+    from_kinds = {"i": "iuf", "u": "iuf"}.get(declared.kind, declared.kind)
+    if values.dtype.kind not in from_kinds:
         return None
     with np.errstate(all="ignore"):
         cast = values.astype(declared)

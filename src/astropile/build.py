@@ -37,6 +37,7 @@ from astropile.card import write_card
 from astropile.errors import BuildError, NativeFileError
 from astropile.facts import survey_to_json
 from astropile.hats import write_hats
+from astropile.hdf5.rows import dump_tables, table_of_image
 from astropile.hdf5.writer import ShardPlace, shard_image
 from astropile.healpix import ang2pix, check_order
 from astropile.layout import (
@@ -44,10 +45,12 @@ from astropile.layout import (
     MANIFEST_DIR,
     REJECTED_FILE,
     ROOT_FILE,
+    ROWS_DIR,
     Shard,
     check_subset,
     manifest_file,
     partition_dir,
+    rows_file,
     shard_file,
 )
 from astropile.manifest import (
@@ -111,6 +114,7 @@ def build_catalog(
     *,
     subset: str | None = None,
     order: int = 4,
+    layout: Literal["compact", "fast"] = "compact",
     shard_nbytes: int = SHARD_NBYTES,
     duplicates: Literal["reject", "error"] = "reject",
     tolerance: float = TOLERANCE,
@@ -132,6 +136,8 @@ def build_catalog(
         Name of the subset; by default the survey's own.
     order : int
         HEALPix order of the partitions.
+    layout : {"compact", "fast"}
+        Compressed object by object, or not compressed.
     shard_nbytes : int
         Size, before compression, above which a partition is split into shards [bytes].
     duplicates : {"reject", "error"}
@@ -166,6 +172,8 @@ def build_catalog(
     check_order(order)
     if not 0 <= tolerance <= 1:
         raise BuildError(str(final), f"tolerance is a share from 0 to 1, not {tolerance}")
+    if layout not in ("compact", "fast"):
+        raise BuildError(str(final), f"a layout is 'compact' or 'fast', not {layout!r}")
     if shard_nbytes < 1:
         raise BuildError(str(final), f"a shard has at least one byte, not {shard_nbytes}")
     if not native.exists():
@@ -186,13 +194,14 @@ def build_catalog(
         "native_path": str(native.resolve()),
         "subset": name,
         "order": order,
+        "layout": layout,
         "shard_nbytes": shard_nbytes,
         "units": hashlib.sha256("\n".join(unit.key for unit in units).encode()).hexdigest(),
     }
     with _work_folder(work, plan, final):
         sizes = _read_units(chosen, units, native, work, bars=bars)
         resolved = chosen.resolve(sizes)
-        second = _Build(resolved, work, final, order, shard_nbytes)
+        second = _Build(resolved, work, final, order, layout, shard_nbytes)
         report = second.run(duplicates, tolerance, bars=bars)
         _take_final_name(work / "tree", final)
     shutil.rmtree(work, ignore_errors=True)
@@ -299,10 +308,16 @@ class _Build:
     """Second pass: from a complete spool to a complete subset, aside."""
 
     def __init__(
-        self, survey: Survey, work: Path, final: Path, order: int, shard_nbytes: int
+        self,
+        survey: Survey,
+        work: Path,
+        final: Path,
+        order: int,
+        layout: str,
+        shard_nbytes: int,
     ) -> None:
         self.survey, self.final, self.order = survey, final, order
-        self.shard_nbytes = shard_nbytes
+        self.layout, self.shard_nbytes = layout, shard_nbytes
         self.tree = work / "tree"
         self.spool = Spool(work / "spool")
         self.rejected: list[tuple[str, Rejected]] = []
@@ -330,10 +345,11 @@ class _Build:
         shutil.rmtree(self.tree, ignore_errors=True)
         self.tree.mkdir()
         (self.tree / MANIFEST_DIR).mkdir()
+        (self.tree / ROWS_DIR).mkdir()
         partitions, shard_of, row_of, n_bytes, snapshot = self._write_shards(objects, bars=bars)
         self._write_catalogue(objects, shard_of, row_of)
         self._write_lists()
-        root = Root(self.survey, self.final.name, self.order, "compact", partitions, snapshot)
+        root = Root(self.survey, self.final.name, self.order, self.layout, partitions, snapshot)
         publish_bytes(self.tree / ROOT_FILE, root_file(root))
         return BuildReport(
             path=self.final,
@@ -445,18 +461,22 @@ class _Build:
                 folder = self.tree / partition_dir(ipix)
                 folder.mkdir()
                 edges = _shard_edges(objects.nbytes[start:stop], self.shard_nbytes) + start
-                entries = []
+                entries, tables = [], []
                 for index, (first, last) in enumerate(itertools.pairwise(edges), 1):
                     place = ShardPlace(self.final.name, self.order, ipix, index, len(edges) - 1)
                     image = self._shard(objects.take(slice(first, last)), place)
                     file = shard_file(Shard(index, len(edges) - 1))
                     publish_bytes(folder / file, image)
+                    tables.append(table_of_image(image))
                     entries.append(shard_entry(file, int(last - first), image))
                     n_bytes += len(image)
                     shard_of[first:last] = index
                     row_of[first:last] = np.arange(last - first)
                     bar.update(int(last - first))
-                manifests.append(partition_manifest(self.order, ipix, entries))
+                rows = dump_tables(tables)
+                publish_bytes(self.tree / ROWS_DIR / rows_file(ipix), rows)
+                facts = {"size": len(rows), "sha256": hashlib.sha256(rows).hexdigest()}
+                manifests.append(partition_manifest(self.order, ipix, entries, facts))
                 publish_bytes(self.tree / MANIFEST_DIR / manifest_file(ipix), manifests[-1])
                 partitions.append(Partition(ipix, tuple(e["n_objects"] for e in entries)))
         return tuple(partitions), shard_of, row_of, n_bytes, snapshot_of(manifests)
@@ -465,7 +485,8 @@ class _Build:
         columns = {
             column.name: self._gather(column.name, objects) for column in self.survey.columns
         }
-        return shard_image(self.survey, columns, self._common(columns, place.ipix), place)
+        common = self._common(columns, place.ipix)
+        return shard_image(self.survey, columns, common, place, self.layout)
 
     def _common(self, columns: Mapping[str, Any], ipix: int) -> dict[str, NDArray[Any]]:
         aliases = self.survey.aliases

@@ -7,12 +7,13 @@ and rows in order within.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +22,25 @@ from numpy.typing import ArrayLike, NDArray
 
 from astropile.errors import FormatError, TreeNotFoundError, UnknownColumnError
 from astropile.hats import read_hats
-from astropile.hdf5.reader import ShardReader
+from astropile.hdf5.fetch import RowReader
+from astropile.hdf5.rows import HEAD_NBYTES, RowTable, head_hash, load_tables, table_of
 from astropile.layout import (
     CATALOG_DIR,
     ROOT_FILE,
+    ROWS_DIR,
     Shard,
+    parse_shard_file,
     partition_dir,
+    rows_file,
     shard_file,
 )
 from astropile.manifest import Root, read_root
 from astropile.names import COMMON_COLUMNS
 from astropile.schema import Ragged, Survey
+from astropile.store.local import LocalFile
+
+MAX_TABLES: Final = 4096
+"""Row tables of so many partitions are kept mapped."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,15 @@ class Catalog:
 
     def __init__(self, path: Path, root: Root) -> None:
         self.path, self.root = path, root
+        self._tables: dict[int, list[RowTable]] = {}
+        self._verified: dict[Path, tuple[int, ...]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was found out on the way is found out again where the copy goes.
+        return {"path": self.path, "root": self.root}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Catalog.__init__(self, **state)
 
     def __repr__(self) -> str:
         return (
@@ -236,8 +254,8 @@ class Catalog:
             shard = self.shards[int(number)]
             inside = unique[which == number] - shard.start
             with self._open(shard) as reader:
-                for name in names:
-                    parts[name].append(reader.read(name, inside))
+                for name, values in reader.read_columns(names, inside).items():
+                    parts[name].append(values)
         return {
             name: parts[name][0] if self._is_shared(name) else _arrange(parts[name], inverse)
             for name in names
@@ -246,18 +264,45 @@ class Catalog:
     def _is_shared(self, name: str) -> bool:
         return name not in COMMON_COLUMNS and self.survey[name].shared
 
-    def _open(self, shard: CatalogShard) -> ShardReader:
-        if not shard.path.is_file():
-            raise FormatError(str(shard.path), "a shard of the subset", "no such file")
-        reader = ShardReader(shard.path, self.survey)
-        if reader.n_objects != shard.n_objects:
-            reader.close()
+    def _table(self, shard: CatalogShard) -> RowTable:
+        """Give the row table of a shard: from beside the data, or else from the file itself."""
+        tables = self._tables.get(shard.ipix)
+        if tables is None:
+            path = self.path / ROWS_DIR / rows_file(shard.ipix)
+            if path.is_file():
+                with pa.memory_map(str(path)) as mapped:
+                    tables = load_tables(mapped.read_buffer(), str(path))
+            else:
+                paths = [other.path for other in self.shards if other.ipix == shard.ipix]
+                tables = [table_of(path) for path in paths]
+            self._tables[shard.ipix] = tables
+            if len(self._tables) > MAX_TABLES:
+                self._tables.pop(next(iter(self._tables)), None)
+        parsed = parse_shard_file(shard.path.name)
+        assert parsed is not None
+        if parsed.index > len(tables) or tables[parsed.index - 1].n_objects != shard.n_objects:
             raise FormatError(
                 str(shard.path),
                 f"{shard.n_objects} objects as {ROOT_FILE} says",
-                f"{reader.n_objects}",
+                "a row table that says otherwise",
             )
-        return reader
+        return tables[parsed.index - 1]
+
+    @contextlib.contextmanager
+    def _open(self, shard: CatalogShard) -> Iterator[RowReader]:
+        table = self._table(shard)
+        with LocalFile(shard.path, table.file_size) as file:
+            known = self._verified.get(shard.path)
+            if known != file.state:
+                head = np.empty(min(HEAD_NBYTES, table.file_size), np.uint8)
+                file.read_into(0, head.data)
+                if head_hash(head.data) != table.head:
+                    raise FormatError(
+                        str(shard.path), "the shard that its row table describes", "another file"
+                    )
+                self._verified[shard.path] = file.state
+            yield RowReader(file, shard.path, self.survey, table)
+            file.check()
 
     def standard(self, rows: ArrayLike, names: Sequence[str] | None = None) -> pa.Table:
         """

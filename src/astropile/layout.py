@@ -7,6 +7,7 @@ Names of the folders and files of a tree: made and parsed here only.
     <data_dir>/<subset>/astropile.json
     <data_dir>/<subset>/manifest/healpix=<ipix>.json
     <data_dir>/<subset>/catalog/...
+    <data_dir>/<subset>/rows/healpix=<ipix>.arrow
     <data_dir>/<subset>/healpix=<ipix>/<i>-of-<n>.hdf5
 """
 
@@ -19,6 +20,7 @@ from typing import Final
 ROOT_FILE: Final = "astropile.json"
 MANIFEST_DIR: Final = "manifest"
 CATALOG_DIR: Final = "catalog"
+ROWS_DIR: Final = "rows"
 README_FILE: Final = "README.md"
 REJECTED_FILE: Final = "rejected.jsonl"
 SUFFIXES: Final = (".hdf5", ".hdf", ".h5")
@@ -188,3 +190,20 @@ def manifest_file(ipix: int) -> str:
         The file's name.
     """
     return f"{partition_dir(ipix)}.json"
+
+
+def rows_file(ipix: int) -> str:
+    """
+    Name the file of a partition's row tables.
+
+    Parameters
+    ----------
+    ipix : int
+        Pixel number at the tree's order.
+
+    Returns
+    -------
+    str
+        The file's name.
+    """
+    return f"{partition_dir(ipix)}.arrow"

@@ -128,7 +128,9 @@ def shard_entry(file: str, n_objects: int, content: bytes | memoryview) -> dict[
     }
 
 
-def partition_manifest(order: int, ipix: int, shards: Iterable[Mapping[str, Any]]) -> bytes:
+def partition_manifest(
+    order: int, ipix: int, shards: Iterable[Mapping[str, Any]], rows: Mapping[str, Any]
+) -> bytes:
     """
     Write the manifest of a partition.
 
@@ -138,6 +140,8 @@ def partition_manifest(order: int, ipix: int, shards: Iterable[Mapping[str, Any]
         HEALPix order of the tree and pixel of the partition.
     shards : iterable of mapping
         What `shard_entry` gave, in order.
+    rows : mapping
+        ``size`` and ``sha256`` of the row tables.
 
     Returns
     -------
@@ -150,6 +154,7 @@ def partition_manifest(order: int, ipix: int, shards: Iterable[Mapping[str, Any]
             "order": order,
             "healpix": ipix,
             "block_size": BLOCK_NBYTES,
+            "rows": dict(rows),
             "shards": list(shards),
         }
     )

@@ -23,15 +23,18 @@ from astropile.errors import AstroPileError, FormatError
 from astropile.hats import read_hats
 from astropile.hdf5.check import check_shard
 from astropile.hdf5.reader import ShardReader
+from astropile.hdf5.rows import dump_tables, table_of
 from astropile.hdf5.writer import ShardPlace
 from astropile.healpix import ang2pix
 from astropile.layout import (
     CATALOG_DIR,
     README_FILE,
+    ROWS_DIR,
     Shard,
     parse_partition_dir,
     parse_shard_file,
     partition_dir,
+    rows_file,
     shard_file,
 )
 from astropile.manifest import partition_manifest, read_manifest, snapshot_of
@@ -193,7 +196,9 @@ def _tree(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
             yield "M2", name, str(error)
             continue
         entries = manifest["shards"]
-        manifests.append(partition_manifest(catalog.order, ipix, entries))
+        rows = manifest.get("rows", {})
+        manifests.append(partition_manifest(catalog.order, ipix, entries, rows))
+        yield from _rows(catalog, ipix, rows)
         counts = [entry.get("n_objects") for entry in entries]
         if counts != list(partition.n_objects):
             yield "M2", name, f"manifest has {counts}, astropile.json {partition.n_objects}"
@@ -202,6 +207,27 @@ def _tree(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
                 yield from _hashes(folder / entry["file"], entry, manifest["block_size"])
     if len(manifests) == len(declared) and snapshot_of(manifests) != catalog.snapshot:
         yield "M1", "astropile.json", "its snapshot is not that of the manifests"
+
+
+def _rows(catalog: Catalog, ipix: int, facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Compare the row tables of a partition with the manifest and with the files."""
+    path = catalog.path / ROWS_DIR / rows_file(ipix)
+    where = f"{ROWS_DIR}/{path.name}"
+    if not path.is_file():
+        yield "W1", where, "missing"
+        return
+    content = path.read_bytes()
+    if len(content) != facts.get("size") or hashlib.sha256(content).hexdigest() != facts.get(
+        "sha256"
+    ):
+        yield "M2", where, "its SHA-256 is not the manifest's"
+    shards = [shard.path for shard in catalog.shards if shard.ipix == ipix]
+    try:
+        wanted = dump_tables(table_of(shard) for shard in shards)
+    except AstroPileError:
+        return
+    if content != wanted:
+        yield "W2", where, "it does not say where the rows of its files lie"
 
 
 def _hashes(path: Path, entry: dict[str, Any], block: int) -> Iterator[tuple[str, str, str]]:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astropile.facts import alias_to_json
-from astropile.hdf5.writer import CHUNKED_FROM_NBYTES, ShardPlace
+from astropile.hdf5.writer import GROUPS, ShardPlace, is_big
 from astropile.names import COMMON_COLUMNS
-from astropile.schema import Column, Survey, row_nbytes
+from astropile.schema import Column, Survey
 
 Finding = tuple[str, str, str]
 """Rule, place in the file, what is wrong."""
@@ -24,7 +24,6 @@ _ALLOWED_FILTERS: Final = {
     h5py.h5z.FILTER_DEFLATE,
     h5py.h5z.FILTER_FLETCHER32,
 }
-_GROUPS: Final = ("shared", "ragged")
 _MAX_OBJECTS: Final = 20000
 
 
@@ -71,7 +70,7 @@ def _look(file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int) ->
 def _structure(file: h5py.File) -> Iterator[Finding]:
     """Rule S1, before any data is read: hard links, plain types, plain storage."""
     count = 0
-    for folder in ("/", *_GROUPS):
+    for folder in ("/", *GROUPS):
         group = file.get(folder)
         if group is None:
             continue
@@ -87,7 +86,7 @@ def _structure(file: h5py.File) -> Iterator[Finding]:
             item = group[name]
             if isinstance(item, h5py.Dataset):
                 yield from ((("S1", where, text)) for text in _storage(item))
-            elif folder != "/" or name not in _GROUPS:
+            elif folder != "/" or name not in GROUPS:
                 yield "S1", where, "a group that the format does not know"
 
 
@@ -167,8 +166,8 @@ def _expected(survey: Survey) -> dict[str, Column | None]:
 
 def _columns(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding]:
     expected = _expected(survey)
-    found = {name for name in file if name not in _GROUPS}
-    for folder in _GROUPS:
+    found = {name for name in file if name not in GROUPS}
+    for folder in GROUPS:
         found |= {f"{folder}/{name}" for name in file.get(folder, ())}
     for name in sorted(set(expected) - found):
         yield "S7" if name in COMMON_COLUMNS else "S6", name, "missing"
@@ -217,10 +216,12 @@ def _column(file: h5py.File, survey: Survey, column: Column) -> Iterator[Finding
     shape = dataset.shape if column.shared else dataset.shape[1:]
     if shape != column.shape:
         yield "S2", name, f"expected shape {column.shape} per object, found {shape}"
-    elif not column.shared and _text(file.attrs.get("layout")) == "compact":
-        wanted = (1, *column.shape) if row_nbytes(column) >= CHUNKED_FROM_NBYTES else None
+    elif not column.shared:
+        compact = _text(file.attrs.get("layout")) == "compact"
+        wanted = (1, *column.shape) if compact and is_big(survey, column) else None
         if dataset.chunks != wanted:
-            yield "L1", name, f"expected chunks {wanted}, found {dataset.chunks}"
+            rule = "L1" if compact else "L2"
+            yield rule, name, f"expected chunks {wanted}, found {dataset.chunks}"
 
 
 def _ragged(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding]:

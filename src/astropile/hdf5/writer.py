@@ -31,6 +31,11 @@ RAGGED_CHUNK_NBYTES: Final = 65536
 MAX_ATTRIBUTE_NBYTES: Final = 60000
 """HDF5 holds an attribute of up to 64 KiB beside its object."""
 
+GROUPS: Final = ("shared", "ragged")
+"""The groups of a shard."""
+
+_FILTERS: Final = {"shuffle": True, "compression": "gzip", "compression_opts": 4}
+
 _LIBVER: Final = ("v108", "v110")
 _DIMS_TEXT: Final = "."
 
@@ -72,6 +77,7 @@ def shard_image(
     columns: Mapping[str, NDArray[Any] | Ragged],
     common: Mapping[str, NDArray[Any]],
     place: ShardPlace,
+    layout: str = "compact",
 ) -> memoryview:
     """
     Make the bytes of a shard.
@@ -86,20 +92,31 @@ def shard_image(
         The common columns, same rows.
     place : ShardPlace
         Where the shard stands.
+    layout : {"compact", "fast"}
+        Rule L1 or L2 of the format.
 
     Returns
     -------
     memoryview
         The HDF5 file.
     """
+    compact = layout == "compact"
     n_objects = len(common["ra"])
     buffer = io.BytesIO()
     # All metadata at the head: one read opens the file. 1 KiB holds a dataset's headers, and a
     # chunk needs about 40 bytes of index.
-    chunked = [c for c in survey.columns if _is_chunked(survey, c)]
-    metadata = 16384 + 1024 * len(survey.columns) + 64 * n_objects * len(chunked)
-    with h5py.File(buffer, "w", libver=_LIBVER, meta_block_size=max(65536, metadata)) as file:
-        _write_root(file, survey, place, n_objects)
+    big = [c for c in survey.columns if is_big(survey, c)]
+    metadata = 16384 + 1024 * len(survey.columns) + 64 * n_objects * len(big) * compact
+    with h5py.File(
+        buffer,
+        "w",
+        libver=_LIBVER,
+        meta_block_size=max(65536, metadata),
+        # Arrow maps columns of a fast file as they lie.
+        alignment_threshold=1 if compact else 4096,
+        alignment_interval=1 if compact else 64,
+    ) as file:
+        _write_root(file, survey, place, n_objects, layout)
         for column in COMMON:
             values = np.ascontiguousarray(common[column.name])
             native = survey[column.name] if column.name in survey.column_names else None
@@ -108,7 +125,7 @@ def shard_image(
         for column in survey.columns:
             if column.shared or survey.ragged_dims(column) or column.name in common:
                 continue
-            if column not in chunked:
+            if column not in big:
                 values_of = columns[column.name]
                 assert isinstance(values_of, np.ndarray)
                 _describe(file.create_dataset(column.name, data=values_of), column)
@@ -116,17 +133,56 @@ def shard_image(
             if column.shared:
                 shared = file.require_group("shared")
                 _describe(shared.create_dataset(column.name, data=columns[column.name]), column)
-        _write_ragged(file, survey, columns)
-        _write_chunked(file, chunked, columns, n_objects)
+        _write_ragged(file, survey, columns, compact=compact)
+        if compact:
+            _write_chunked(file, big, columns, n_objects)
+        else:
+            for column in big:
+                _describe(file.create_dataset(column.name, data=columns[column.name]), column)
     return buffer.getbuffer()
 
 
-def _is_chunked(survey: Survey, column: Column) -> bool:
+def stored_names(file: h5py.File) -> list[str]:
+    """
+    Name every dataset of a shard by its path in the file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The shard, open.
+
+    Returns
+    -------
+    list of str
+        The root's datasets, then those of the groups.
+    """
+    names = [name for name in file if name not in GROUPS]
+    return names + [f"{group}/{name}" for group in GROUPS for name in file.get(group, ())]
+
+
+def is_big(survey: Survey, column: Column) -> bool:
+    """
+    Tell whether a column's values are large enough to be stored one by one.
+
+    Parameters
+    ----------
+    survey : Survey
+        The survey, its tree's dimensions resolved.
+    column : Column
+        One of its columns.
+
+    Returns
+    -------
+    bool
+        True for a fixed column of `CHUNKED_FROM_NBYTES` or more per object.
+    """
     fixed = not column.shared and not survey.ragged_dims(column)
     return fixed and row_nbytes(column) >= CHUNKED_FROM_NBYTES
 
 
-def _write_root(file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int) -> None:
+def _write_root(
+    file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int, layout: str
+) -> None:
     aliases = json.dumps(
         {name: alias_to_json(alias) for name, alias in survey.aliases.items()},
         separators=(",", ":"),
@@ -139,7 +195,7 @@ def _write_root(file: h5py.File, survey: Survey, place: ShardPlace, n_objects: i
         "survey_name": survey.survey,
         "release": survey.release,
         "subset": place.subset,
-        "layout": "compact",
+        "layout": layout,
         "healpix": np.int64(place.ipix),
         "healpix_order": np.int64(place.order),
         "healpix_scheme": "nested",
@@ -184,7 +240,11 @@ def _describe(dataset: h5py.Dataset, column: Column) -> None:
 
 
 def _write_ragged(
-    file: h5py.File, survey: Survey, columns: Mapping[str, NDArray[Any] | Ragged]
+    file: h5py.File,
+    survey: Survey,
+    columns: Mapping[str, NDArray[Any] | Ragged],
+    *,
+    compact: bool,
 ) -> None:
     groups: set[tuple[str, ...]] = set()
     for column in survey.columns:
@@ -199,13 +259,29 @@ def _write_ragged(
             _write_offsets(group, column, ragged, values)
         data = np.ascontiguousarray(values.values)
         rows = _ragged_chunk_rows(data)
-        chunks = (rows, *data.shape[1:]) if 0 < rows < len(data) else None
-        filters = {"shuffle": True, "compression": "gzip", "compression_opts": 4}
-        dataset = group.create_dataset(
-            column.name, data=data, chunks=chunks, **(filters if chunks else {})
-        )
+        if compact and rows < len(data):
+            dataset = group.create_dataset(
+                column.name,
+                shape=data.shape,
+                dtype=_stored(data.dtype),
+                chunks=(rows, *data.shape[1:]),
+                **_FILTERS,
+            )
+            _write_ragged_chunks(dataset, data, rows)
+        else:
+            dataset = group.create_dataset(column.name, data=data)
         _describe(dataset, column)
         _set_attribute(dataset, "dims", json.dumps(list(column.shape)))
+
+
+def _write_ragged_chunks(dataset: h5py.Dataset, data: NDArray[Any], rows: int) -> None:
+    chunk = np.zeros((rows, *data.shape[1:]), data.dtype)
+    for start in range(0, len(data), rows):
+        part = data[start : start + rows]
+        chunk[: len(part)] = part
+        # What lies behind the end of the last chunk is not data, but it is bytes of the file.
+        chunk[len(part) :] = 0
+        dataset.id.write_direct_chunk((start,) + (0,) * (data.ndim - 1), encode_chunk(chunk))
 
 
 def _ragged_chunk_rows(data: NDArray[Any]) -> int:
@@ -246,9 +322,7 @@ def _write_chunked(
             shape=values.shape,
             dtype=_stored(values.dtype),
             chunks=(1, *values.shape[1:]),
-            shuffle=True,
-            compression="gzip",
-            compression_opts=4,
+            **_FILTERS,
         )
         _describe(dataset, column)
         datasets.append((dataset, values))

@@ -1,0 +1,311 @@
+"""
+The row table of a shard: where in the file each row of each column lies.
+
+With it a row is read by plain byte ranges, without the HDF5 library. It is found out from the
+file itself, can be rebuilt from it at any time, and is kept beside the data
+(`docs/format.md`, rules W1 to W3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from astropile.errors import FormatError
+from astropile.hdf5.writer import stored_names
+
+HEAD_NBYTES: Final = 65536
+"""So much of a shard's beginning is hashed: its root attributes and the places of its columns."""
+
+_FACTS: Final = "#"
+"""Suffix of the arrays that say more than where a column starts."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """
+    Where one HDF5 dataset lies.
+
+    Parameters
+    ----------
+    starts : ndarray, int64
+        First byte: of the whole where it is contiguous, else of each chunk along axis 0.
+    sizes : ndarray, int64, or None
+        Bytes of each chunk as stored; None where the dataset is contiguous.
+    chunk_rows : int
+        Rows of axis 0 in a chunk; 0 where the dataset is contiguous.
+    """
+
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64] | None = None
+    chunk_rows: int = 0
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """
+    Where everything lies in a shard.
+
+    Parameters
+    ----------
+    file_size : int
+        Bytes of the file; a file of another size is not the one described.
+    head : int
+        Hash of the file's first bytes: it tells a shard from another of the same size.
+    n_objects : int
+        Objects it holds.
+    places : mapping of str to Place
+        For each dataset, by its path in the file.
+    offsets : mapping of str to ndarray
+        The offsets and shapes of ragged columns, by their paths in the file.
+    """
+
+    file_size: int
+    head: int
+    n_objects: int
+    places: Mapping[str, Place]
+    offsets: Mapping[str, NDArray[np.int64]]
+
+
+def head_hash(head: Any) -> int:
+    """
+    Hash the first bytes of a shard.
+
+    Parameters
+    ----------
+    head : bytes-like
+        Its first `HEAD_NBYTES` bytes, or all of it if it is shorter.
+
+    Returns
+    -------
+    int
+        63 bits of their BLAKE2b hash.
+    """
+    return int.from_bytes(hashlib.blake2b(head, digest_size=8).digest(), "little") >> 1
+
+
+def row_table(file: h5py.File, file_size: int, head: Any) -> RowTable:
+    """
+    Find out where everything lies in a shard.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The shard, open.
+    file_size : int
+        Its size in bytes.
+    head : bytes-like
+        Its first bytes, as `head_hash` takes them.
+
+    Returns
+    -------
+    RowTable
+        The table.
+    """
+    places: dict[str, Place] = {}
+    offsets: dict[str, NDArray[np.int64]] = {}
+    for name in stored_names(file):
+        dataset = file[name]
+        if name.startswith("ragged/") and name.endswith((".offsets", ".shape")):
+            offsets[name] = np.asarray(dataset[()], np.int64)
+        places[name] = _place(dataset)
+    n_objects = int(file.attrs["n_objects"])
+    return RowTable(file_size, head_hash(head), n_objects, places, offsets)
+
+
+def _place(dataset: h5py.Dataset) -> Place:
+    if dataset.chunks is None:
+        start = dataset.id.get_offset()
+        return Place(np.array([-1 if start is None else start], np.int64))
+    n_chunks = -(-len(dataset) // dataset.chunks[0])
+    starts = np.full(n_chunks, -1, np.int64)
+    sizes = np.zeros(n_chunks, np.int64)
+
+    def note(chunk: Any) -> None:
+        number = chunk.chunk_offset[0] // dataset.chunks[0]
+        starts[number], sizes[number] = chunk.byte_offset, chunk.size
+
+    dataset.id.chunk_iter(note)
+    return Place(starts, sizes, dataset.chunks[0])
+
+
+def dump_tables(tables: Iterable[RowTable]) -> bytes:
+    """
+    Write the row tables of a partition's shards.
+
+    Parameters
+    ----------
+    tables : iterable of RowTable
+        In order of the shards; all of one survey.
+
+    Returns
+    -------
+    bytes
+        An Arrow IPC file, one record batch per shard; every column one list of int64.
+    """
+    sink = pa.BufferOutputStream()
+    writer: Any = None
+    for table in tables:
+        arrays: dict[str, Any] = {_FACTS: np.array([table.file_size, table.head, table.n_objects])}
+        for name, place in table.places.items():
+            arrays[name] = place.starts
+            if place.sizes is not None:
+                arrays[f"{name}{_FACTS}sizes"] = place.sizes
+                arrays[f"{name}{_FACTS}rows"] = np.array([place.chunk_rows])
+        for name, values in table.offsets.items():
+            arrays[f"{name}{_FACTS}values"] = values.reshape(-1)
+        # A shard may lack chunks where another has them (a short ragged column is contiguous).
+        batch = pa.record_batch(
+            [
+                pa.array([list(arrays)]),
+                pa.array([[len(array) for array in arrays.values()]], pa.list_(pa.int64())),
+                _one_list(np.concatenate(list(arrays.values()))),
+            ],
+            names=["name", "length", "value"],
+        )
+        if writer is None:
+            writer = pa.ipc.new_file(sink, batch.schema)
+        writer.write_batch(batch)
+    assert writer is not None
+    writer.close()
+    return bytes(sink.getvalue())
+
+
+def _one_list(values: NDArray[np.int64]) -> pa.Array:
+    ends = pa.array([0, len(values)], pa.int64())
+    return pa.LargeListArray.from_arrays(ends, pa.array(values.astype(np.int64)))
+
+
+def load_tables(content: Any, where: str) -> list[RowTable]:
+    """
+    Read the row tables of a partition's shards.
+
+    Parameters
+    ----------
+    content : bytes-like or pyarrow.Buffer
+        What `dump_tables` wrote.
+    where : str
+        The file it came from.
+
+    Returns
+    -------
+    list of RowTable
+        In order of the shards; the arrays are views.
+
+    Raises
+    ------
+    FormatError
+        If it is not what `dump_tables` writes.
+    """
+    try:
+        reader = pa.ipc.open_file(pa.py_buffer(content))
+        return [_load(reader.get_batch(i)) for i in range(reader.num_record_batches)]
+    except (pa.ArrowInvalid, KeyError, ValueError, IndexError, TypeError) as error:
+        raise FormatError(where, "the row tables of a partition", str(error)) from error
+
+
+def _load(batch: pa.RecordBatch) -> RowTable:
+    names = batch.column("name")[0].as_py()
+    lengths = batch.column("length")[0].values.to_numpy()
+    values = batch.column("value")[0].values.to_numpy()
+    ends = np.cumsum(lengths)
+    if len(names) != len(lengths) or (len(ends) and ends[-1] != len(values)):
+        raise ValueError("its lengths do not add up")
+    arrays = {
+        name: values[end - length : end]
+        for name, end, length in zip(names, ends, lengths, strict=True)
+    }
+    file_size, head, n_objects = (int(value) for value in arrays.pop(_FACTS))
+    places: dict[str, Place] = {}
+    offsets: dict[str, NDArray[np.int64]] = {}
+    for name, starts in arrays.items():
+        column, _, fact = name.partition(_FACTS)
+        if fact == "values":
+            ndim = 1 if column.endswith(".offsets") else column.count(".")
+            offsets[column] = starts if ndim == 1 else starts.reshape(-1, ndim)
+        elif not fact:
+            sizes = arrays.get(f"{name}{_FACTS}sizes")
+            rows = arrays.get(f"{name}{_FACTS}rows", [0])
+            places[name] = Place(starts, sizes, int(rows[0]))
+    return RowTable(file_size, head, n_objects, places, offsets)
+
+
+def table_of_image(image: memoryview) -> RowTable:
+    """
+    Find out where everything lies in a shard that is in memory.
+
+    Parameters
+    ----------
+    image : memoryview
+        The file.
+
+    Returns
+    -------
+    RowTable
+        The table.
+    """
+    with h5py.File(_Bytes(image), "r") as file:
+        return row_table(file, len(image), image[:HEAD_NBYTES])
+
+
+class _Bytes(io.RawIOBase):
+    """Bytes in memory as a file, without a copy."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content, self._at = content, 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, len(self._content))[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._content[self._at : self._at + len(buffer)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+def table_of(path: Path) -> RowTable:
+    """
+    Find out where everything lies in a shard that has no row table beside it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    RowTable
+        The table.
+
+    Raises
+    ------
+    FormatError
+        If the file is not a shard.
+    """
+    try:
+        with path.open("rb") as opened:
+            head = opened.read(HEAD_NBYTES)
+        with h5py.File(path, "r") as file:
+            return row_table(file, path.stat().st_size, head)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise FormatError(str(path), "a shard", str(error)) from error

@@ -1,0 +1,1 @@
+"""Where bytes live, and which of them to ask for."""

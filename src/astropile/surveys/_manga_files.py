@@ -274,7 +274,7 @@ def _cube(file: FitsFile, maps_shape: tuple[int, int] | None) -> dict[str, Any]:
         if lsf.shape != shape:
             raise file.error(f"shape {shape} in HDU {source!r} as in FLUX", f"shape {lsf.shape}")
         values["LSFPOST"] = np.ascontiguousarray(lsf[:, inside].T)
-    bands = [band for band in "ugriz" if file.has(f"{band.upper()}IMG")]
+    bands = ["u", *"griz"] if file.has("UIMG") else list("griz")
     values["IMG_BAND"] = np.array(bands, "S1")
     values["IMG_LABEL"] = np.array([f"reconstructed_{band}" for band in bands], "S24")
     values["PSF_LABEL"] = np.array([f"reconstructed_psf_{band}" for band in bands], "S24")

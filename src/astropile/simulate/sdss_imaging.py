@@ -2,7 +2,8 @@
 SDSS imaging of the simulated galaxies: the frames of one field in ugriz, and its photoObj table.
 
 The frames are only as large as the galaxies need, and only r is packed as it is published:
-packing takes long, and many keep frames unpacked. All else is in the official layout. As in many real fields, rows run along right ascension and columns along declination.
+packing takes long, and many keep frames unpacked. All else is in the official layout. As in
+many real fields, rows run along right ascension and columns along declination.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def _tangent(
     cos_c = np.sin(dec0) * np.sin(dec) + np.cos(dec0) * np.cos(dec) * np.cos(d_ra)
     east = np.cos(dec) * np.sin(d_ra) / cos_c
     north = (np.cos(dec0) * np.sin(dec) - np.sin(dec0) * np.cos(dec) * np.cos(d_ra)) / cos_c
-    return np.asarray(3600 * np.rad2deg(east)), np.asarray(3600 * np.rad2deg(north))
+    to_arcsec = 3600.0 * 180.0 / np.pi
+    return east * to_arcsec, north * to_arcsec
 
 
 def _expose(
@@ -120,12 +122,12 @@ def _expose(
     image = ((counts - level) * calibration).astype("f4")
     # Published with 10 significant binary digits.
     bits = image.view("u4")
-    return (bits & np.uint32(0xFFFFE000)).view("f4"), calibration, sky
+    return np.asarray(bits & np.uint32(0xFFFFE000)).view("f4"), calibration, sky
 
 
 def _places(n_pixels: int) -> NDArray[np.float64]:
     """Where the pixels lie on the sky's grid, each point of which is 8 pixels."""
-    return (np.arange(n_pixels) + 0.5) / 8.0 - 0.5
+    return np.asarray((np.arange(n_pixels) + 0.5) / 8.0 - 0.5)
 
 
 def _header(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -217,7 +217,11 @@ class Catalog:
         return np.where(whole < 0, whole + len(self), whole)
 
     def take(
-        self, rows: ArrayLike, columns: Sequence[str] | None = None
+        self,
+        rows: ArrayLike,
+        columns: Sequence[str] | None = None,
+        *,
+        out: Mapping[str, NDArray[Any]] | None = None,
     ) -> dict[str, NDArray[Any] | Ragged]:
         """
         Read columns of chosen rows, as the survey published them.
@@ -228,6 +232,9 @@ class Catalog:
             Row numbers in any order, repeated or not, or one boolean per object.
         columns : sequence of str, optional
             Native or common columns; by default all native ones.
+        out : mapping of str to ndarray, optional
+            Where the values of fixed columns go, for those named: C-contiguous, of the column's
+            dtype, shape ``(n, *shape)``. Reused memory is read into faster than new memory.
 
         Returns
         -------
@@ -240,29 +247,41 @@ class Catalog:
             If a column is not there.
         IndexError
             If a row is not there.
+        ValueError
+            If an array of `out` is not as it must be.
         FormatError
-            If a file is missing or breaks the format.
+            If a file is missing, was changed, or breaks the format.
         """
-        names = list(self.survey.column_names if columns is None else columns)
+        names = list(dict.fromkeys(self.survey.column_names if columns is None else columns))
         self._check(names, tuple(dict.fromkeys((*COMMON_COLUMNS, *self.survey.column_names))))
         chosen = self.check_rows(rows)
-        # Each row is read once, shard after shard; then put in the order asked for.
-        unique, inverse = np.unique(chosen, return_inverse=True)
-        parts: dict[str, list[Any]] = {name: [] for name in names}
-        which = np.searchsorted(self._starts, unique, side="right") - 1
-        for number in np.unique(which) if len(unique) else [0]:
-            shard = self.shards[int(number)]
-            inside = unique[which == number] - shard.start
+        which = np.searchsorted(self._starts, chosen, side="right") - 1
+        native = {column.name: column for column in self.survey.columns}
+        shared = [name for name in names if name in native and native[name].shared]
+        ragged = [
+            name for name in names if name in native and self.survey.ragged_dims(native[name])
+        ]
+        fixed = [name for name in names if name not in shared and name not in ragged]
+        found: dict[str, NDArray[Any] | Ragged] = {}
+        pieces: dict[str, list[Ragged]] = {name: [] for name in ragged}
+        places: list[NDArray[np.int64]] = []
+        for number in np.unique(which).tolist() or [0]:
+            shard = self.shards[number]
+            at = np.flatnonzero(which == number)
+            inside = chosen[at] - shard.start
             with self._open(shard) as reader:
-                for name, values in reader.read_columns(names, inside).items():
-                    parts[name].append(values)
-        return {
-            name: parts[name][0] if self._is_shared(name) else _arrange(parts[name], inverse)
-            for name in names
-        }
-
-    def _is_shared(self, name: str) -> bool:
-        return name not in COMMON_COLUMNS and self.survey[name].shared
+                if not places:
+                    found.update({name: reader.read_shared(name) for name in shared})
+                    found.update(_rooms(reader, fixed, len(chosen), out))
+                reader.read_fixed(fixed, inside, found, at)  # type: ignore[arg-type]
+                if ragged:
+                    inside, at = np.sort(inside), at[np.argsort(inside, kind="stable")]
+                    for name in ragged:
+                        pieces[name].append(reader.read_ragged(name, inside))
+            places.append(at)
+        for name, parts in pieces.items():
+            found[name] = _arrange(parts, np.concatenate(places))
+        return {name: found[name] for name in names}
 
     def _table(self, shard: CatalogShard) -> RowTable:
         """Give the row table of a shard: from beside the data, or else from the file itself."""
@@ -369,21 +388,39 @@ class Catalog:
         return table["ra"].to_numpy(), table["dec"].to_numpy()
 
 
-def _arrange(parts: list[Any], inverse: NDArray[np.intp]) -> Any:
-    """Put what the shards gave in the order asked for."""
-    if not isinstance(parts[0], Ragged):
-        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        in_order = len(inverse) == len(whole) and bool(np.all(inverse == np.arange(len(inverse))))
-        return whole if in_order else whole[inverse]
+def _rooms(
+    reader: RowReader, names: list[str], n_rows: int, out: Mapping[str, NDArray[Any]] | None
+) -> dict[str, NDArray[Any]]:
+    """Make room for fixed columns, or take the room that the caller gives."""
+    rooms: dict[str, NDArray[Any]] = {}
+    for name in names:
+        given = None if out is None else out.get(name)
+        if given is None:
+            rooms[name] = reader.room(name, n_rows)
+            continue
+        wanted = reader.room(name, 0)
+        shape = (n_rows, *wanted.shape[1:])
+        if given.shape != shape or given.dtype != wanted.dtype or not given.flags.c_contiguous:
+            raise ValueError(
+                f"room for column {name!r}: expected {wanted.dtype} {shape}, C-contiguous, "
+                f"found {given.dtype} {given.shape}"
+            )
+        rooms[name] = given
+    return rooms
+
+
+def _arrange(parts: list[Ragged], places: NDArray[np.int64]) -> Ragged:
+    """Put what the shards gave, one shard after another, in the order asked for."""
     values = np.concatenate([part.values for part in parts])
     shapes = np.concatenate([part.shapes for part in parts])
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
-    starts = np.cumsum(lengths) - lengths
-    offsets = np.concatenate(([0], np.cumsum(lengths[inverse])))
-    if len(inverse) == len(starts) and bool(np.all(inverse == np.arange(len(inverse)))):
+    order = np.argsort(places)
+    offsets = np.concatenate(([0], np.cumsum(lengths[order])))
+    if np.all(order == np.arange(len(order))):
         return Ragged(values, offsets, shapes)
-    pieces = [values[starts[row] : starts[row] + lengths[row]] for row in inverse]
-    return Ragged(np.concatenate([values[:0], *pieces]), offsets, shapes[inverse])
+    starts = np.cumsum(lengths) - lengths
+    pieces = [values[starts[row] : starts[row] + lengths[row]] for row in order]
+    return Ragged(np.concatenate([values[:0], *pieces]), offsets, shapes[order])
 
 
 def open_catalog(path: str | os.PathLike[str], subset: str | None = None) -> Catalog:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -63,90 +63,97 @@ class RowReader:
         self._source, self._path = source, path
         self._survey, self._table = survey, table
 
-    def read_columns(
+    def read_fixed(
         self,
         names: Sequence[str],
         rows: NDArray[np.int64],
-        out: dict[str, NDArray[Any]] | None = None,
-    ) -> dict[str, NDArray[Any] | Ragged]:
+        out: Mapping[str, NDArray[Any]],
+        at: NDArray[np.int64],
+    ) -> None:
         """
-        Read columns of some rows.
+        Read fixed columns of some rows into arrays.
 
         Parameters
         ----------
         names : sequence of str
-            Native or common columns.
+            Native or common columns, neither shared nor ragged.
         rows : ndarray, shape (n,), int64
-            Rows of the shard, sorted, each once.
-        out : dict of str to ndarray, optional
-            Where the values of fixed columns go: C-contiguous, shape ``(n, *shape)``.
-
-        Returns
-        -------
-        dict of str to ndarray or Ragged
-            The values, in the order of `rows`. A shared column: its one value.
+            Rows of the shard, in any order.
+        out : mapping of str to ndarray
+            Where the values go: for each name an array as `room` gives it.
+        at : ndarray, shape (n,), int64
+            The place in the arrays for each row.
 
         Raises
         ------
         FormatError
             If the table or the file is not what the survey declares.
         """
-        found: dict[str, NDArray[Any] | Ragged] = {}
         tasks: list[Callable[[], None]] = []
         chunked: list[tuple[str, Place, NDArray[Any]]] = []
         n_bytes = 0
         for name in names:
-            column = self._column(name)
-            ragged = () if column is None else self._survey.ragged_dims(column)
-            if column is not None and column.shared:
-                values = np.empty(self._fixed_shape(column), column.numpy_dtype)
-                self._contiguous(f"shared/{name}", values[None], np.zeros(1, np.int64))
-                found[name] = values
-            elif column is not None and ragged:
-                found[name] = self._ragged(column, ragged, rows)
-            else:
-                values = self._room(name, column, len(rows), out)
-                found[name] = values
-                place = self._place(name)
-                n_bytes += values.nbytes
-                if place.sizes is None:
-                    tasks += self._contiguous_tasks(name, values, rows)
-                else:
-                    chunked.append((name, place, values))
-        tasks += self._chunk_tasks(chunked, rows)
+            values = out[name]
+            place = self._place(name)
+            width = values.nbytes // max(1, len(values))
+            n_bytes += width * len(rows)
+            if place.sizes is not None:
+                chunked.append((name, place, values))
+            elif width:
+                # Large pieces go to several threads, small ones are not worth it.
+                step = max(1, 2**20 // width)
+                tasks += [
+                    partial(self._contiguous, name, values, rows[i : i + step], at[i : i + step])
+                    for i in range(0, len(rows), step)
+                ]
+        tasks += self._chunk_tasks(chunked, rows, at)
         run_all(tasks, n_bytes)
-        return found
+
+    def read_shared(self, name: str) -> NDArray[Any]:
+        """
+        Read a shared column.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        ndarray
+            Its one value.
+        """
+        values = self.room(name, 1)
+        self._contiguous(f"shared/{name}", values, np.zeros(1, np.int64), np.zeros(1, np.int64))
+        return values[0]  # type: ignore[no-any-return]
 
     # -- what the survey says
 
-    def _column(self, name: str) -> Column | None:
-        return self._survey[name] if name in self._survey.column_names else None
+    def room(self, name: str, n_rows: int) -> NDArray[Any]:
+        """
+        Make room for a fixed or shared column.
 
-    def _dtype(self, name: str, column: Column | None) -> np.dtype[Any]:
-        if column is not None:
-            return column.numpy_dtype
+        Parameters
+        ----------
+        name : str
+            A native or common column.
+        n_rows : int
+            Rows there shall be.
+
+        Returns
+        -------
+        ndarray, shape ``(n_rows, *shape)``
+            Not yet filled.
+        """
+        if name in self._survey.column_names:
+            column = self._survey[name]
+            return np.empty((n_rows, *_fixed_shape(column)), column.numpy_dtype)
+        assert name in COMMON_COLUMNS
         if name in ("object_id", "observation_id"):
-            return self._survey[str(self._survey.aliases[name])].numpy_dtype
-        return np.dtype("<i8" if name == "healpix" else "<f8")
-
-    def _fixed_shape(self, column: Column) -> tuple[int, ...]:
-        return tuple(size for size in column.shape if isinstance(size, int))
-
-    def _room(
-        self, name: str, column: Column | None, n_rows: int, out: dict[str, NDArray[Any]] | None
-    ) -> NDArray[Any]:
-        assert column is not None or name in COMMON_COLUMNS
-        shape = (n_rows, *(() if column is None else self._fixed_shape(column)))
-        dtype = self._dtype(name, column)
-        given = None if out is None else out.get(name)
-        if given is None:
-            return np.empty(shape, dtype)
-        if given.shape != shape or given.dtype != dtype or not given.flags.c_contiguous:
-            raise ValueError(
-                f"room for column {name!r}: expected {dtype} {shape}, C-contiguous, "
-                f"found {given.dtype} {given.shape}"
-            )
-        return given
+            dtype = self._survey[str(self._survey.aliases[name])].numpy_dtype
+        else:
+            dtype = np.dtype("<i8" if name == "healpix" else "<f8")
+        return np.empty(n_rows, dtype)
 
     def _place(self, path: str) -> Place:
         place = self._table.places.get(path)
@@ -156,40 +163,34 @@ class RowReader:
 
     # -- contiguous columns
 
-    def _contiguous_tasks(
-        self, path: str, values: NDArray[Any], rows: NDArray[np.int64]
-    ) -> list[Callable[[], None]]:
-        nbytes = values.nbytes // max(1, len(rows))
-        if nbytes * len(rows) < 4 * _WHOLE_SPAN_NBYTES:
-            return [partial(self._contiguous, path, values, rows)]
-        step = max(1, 2**20 // max(1, nbytes))
-        return [
-            partial(self._contiguous, path, values[i : i + step], rows[i : i + step])
-            for i in range(0, len(rows), step)
-        ]
-
-    def _contiguous(self, path: str, values: NDArray[Any], rows: NDArray[np.int64]) -> None:
-        """Read rows of a contiguous dataset into an array."""
-        if not values.nbytes:
+    def _contiguous(
+        self,
+        path: str,
+        values: NDArray[Any],
+        rows: NDArray[np.int64],
+        at: NDArray[np.int64],
+    ) -> None:
+        """Read rows of a contiguous dataset into places of an array."""
+        if not values.nbytes or not len(rows):
             return
         begin = self._start(path)
-        width = values.nbytes // len(rows)
+        width = values.nbytes // len(values)
         flat = values.reshape(-1).view(np.uint8)
-        first, last = int(rows[0]), int(rows[-1])
+        first, last = int(rows.min()), int(rows.max())
         span = (last - first + 1) * width
-        if last - first + 1 == len(rows):
-            self._source.read_into(begin + first * width, flat.data)
-            return
-        if span <= _WHOLE_SPAN_NBYTES:
+        if len(rows) > 1 and span <= _WHOLE_SPAN_NBYTES:
             whole = np.empty(span, np.uint8)
             self._source.read_into(begin + first * width, whole.data)
-            np.take(whole.reshape(-1, width), rows - first, axis=0, out=flat.reshape(-1, width))
+            flat.reshape(-1, width)[at] = whole.reshape(-1, width)[rows - first]
             return
-        view = flat.data
-        breaks = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-        read, numbers = self._source.read_into, rows.tolist()
-        for at, end in pairwise(breaks):
-            read(begin + numbers[at] * width, view[at * width : end * width])
+        # Rows that follow one another, in the file and in the array, are read at once.
+        follows = (np.diff(rows) == 1) & (np.diff(at) == 1)
+        breaks = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(rows)]
+        view, read = flat.data, self._source.read_into
+        numbers, places = rows.tolist(), at.tolist()
+        for here, there in pairwise(breaks):
+            to = places[here] * width
+            read(begin + numbers[here] * width, view[to : to + (there - here) * width])
 
     def _start(self, path: str) -> int:
         start = int(self._place(path).starts[0])
@@ -200,7 +201,10 @@ class RowReader:
     # -- chunked columns
 
     def _chunk_tasks(
-        self, chunked: list[tuple[str, Place, NDArray[Any]]], rows: NDArray[np.int64]
+        self,
+        chunked: list[tuple[str, Place, NDArray[Any]]],
+        rows: NDArray[np.int64],
+        at: NDArray[np.int64],
     ) -> list[Callable[[], None]]:
         """Read each row's chunks of all columns in one go: they lie next to one another."""
         if not chunked or not len(rows):
@@ -217,8 +221,8 @@ class RowReader:
             raise FormatError(str(self._path), "a chunk for each row", "rows without one")
         sizes = np.stack([_sizes(place)[rows] for _, place, _ in chunked], axis=1)
         return [
-            partial(self._one_row, chunked, starts[at], sizes[at], at, int(rows[at]))
-            for at in range(len(rows))
+            partial(self._one_row, chunked, starts[i], sizes[i], int(at[i]), int(rows[i]))
+            for i in range(len(rows))
         ]
 
     def _one_row(
@@ -250,7 +254,29 @@ class RowReader:
 
     # -- ragged columns
 
-    def _ragged(self, column: Column, ragged: tuple[str, ...], rows: NDArray[np.int64]) -> Ragged:
+    def read_ragged(self, name: str, rows: NDArray[np.int64]) -> Ragged:
+        """
+        Read a ragged column of some rows.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+        rows : ndarray, shape (n,), int64
+            Rows of the shard, sorted.
+
+        Returns
+        -------
+        Ragged
+            The values, in the order of `rows`.
+
+        Raises
+        ------
+        FormatError
+            If the table or the file is not what the survey declares.
+        """
+        column = self._survey[name]
+        ragged = self._survey.ragged_dims(column)
         group = f"ragged/{'.'.join(ragged)}"
         offsets = self._table.offsets.get(f"{group}.offsets")
         if offsets is None or len(offsets) != self._table.n_objects + 1:
@@ -262,7 +288,7 @@ class RowReader:
         for axis, dim in enumerate(column.shape):
             fixed = isinstance(dim, int)
             shapes[:, axis] = dim if fixed else lengths[rows, ragged.index(str(dim))]
-        fixed_sizes = self._fixed_shape(column)
+        fixed_sizes = _fixed_shape(column)
         leading = len(ragged) == 1 and column.shape[0] == ragged[0]
         rest = fixed_sizes if leading else ()
         step = 1 if leading else math.prod(fixed_sizes)
@@ -330,6 +356,10 @@ class RowReader:
                 values[at : at + take] = chunk[inside : inside + take]
                 at += take
                 begin += take
+
+
+def _fixed_shape(column: Column) -> tuple[int, ...]:
+    return tuple(size for size in column.shape if isinstance(size, int))
 
 
 def _sizes(place: Place) -> NDArray[np.int64]:

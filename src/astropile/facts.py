@@ -105,6 +105,8 @@ def _column_to_json(column: Column) -> dict[str, Any]:
         if field.name in {"name", "dtype", "doc"}
         or getattr(column, field.name) not in ((), "", False, None)
     }
+    if column.light is not None:
+        values["light"] = column.light
     values["shape"] = list(column.shape)
     values["bits"] = dict(column.bits)
     return values

@@ -191,7 +191,9 @@ def read_hats(folder: Path, columns: list[str] | None) -> pa.Table:
     pyarrow.Table
         One row per object, in order.
     """
-    tables = [
-        pq.read_table(path, columns=columns, partitioning=None) for path in catalogue_files(folder)
-    ]
+    tables = []
+    for path in catalogue_files(folder):
+        # Not `read_table`: it takes a dot in a column's name for a nested field.
+        with pq.ParquetFile(path) as file:
+            tables.append(file.read(columns))
     return pa.concat_tables(tables)

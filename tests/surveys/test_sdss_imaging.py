@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.units import Unit as AstropyUnit
 from astropy.wcs import WCS
 
-from astropile import build_catalog, open_catalog
+from astropile import build_catalog, cross_match, open_catalog
 from astropile.errors import NativeFileError
 from astropile.simulate import sdss as simulated_spectra
 from astropile.simulate import sdss_imaging as simulated
@@ -606,16 +606,18 @@ def test_a_broken_spectrum_is_counted_as_a_position(tmp_path):
 # Real files
 
 
-def assemble_stripe_82(real_data: Path, folder: Path, *, positions: bool) -> Path:
+def assemble_stripe_82(
+    real_data: Path, folder: Path, *, positions: bool, bands: str = "ugriz"
+) -> Path:
     """
-    Make a native folder of the five frames 2820/3/0122 and the spectra that lie in them.
+    Make a native folder of the frames 2820/3/0122 and the spectra that lie in them.
 
     With `positions` the spectra are named in a table; without, their own files stand beside.
     """
     source = real_data / "spectra/sdss"
     frames = folder / "frames/301/2820/3"
     frames.mkdir(parents=True)
-    for path in sorted((source / "companion_frames_s82").glob("frame-*.bz2")):
+    for path in sorted((source / "companion_frames_s82").glob(f"frame-[{bands}]-*.bz2")):
         (frames / path.name).symlink_to(path)
     names = ("spec-3127-54835-0622", "spec-7330-56684-0434", "spec-4238-55455-0037")
     if positions:
@@ -637,12 +639,19 @@ def astropy_pixel(header, ra, dec):
         return WCS(header).all_world2pix(ra, dec, 0)
 
 
-@pytest.mark.real
-def test_real_frames_are_cut_at_the_spectra(real_data, tmp_path):
-    """Cutouts of Stripe 82 equal the frames bit for bit, at the pixel that astropy gives."""
-    native = assemble_stripe_82(real_data, tmp_path, positions=False)
-    columns, rejected = read_all(SURVEY, native)
+@pytest.fixture(scope="module")
+def stripe_82(real_data, tmp_path_factory):
+    """The real frames cut at the positions of a table."""
+    folder = assemble_stripe_82(real_data, tmp_path_factory.mktemp("s82"), positions=True)
+    columns, rejected = read_all(SURVEY, folder)
     assert not rejected
+    return columns
+
+
+@pytest.mark.real
+def test_real_frames_are_cut_at_the_spectra(real_data, stripe_82):
+    """Cutouts of Stripe 82 equal the frames bit for bit, at the pixel that astropy gives."""
+    columns = stripe_82
     assert sorted(columns["OBJID"].tolist()) == [
         b"3520860063872950272",
         b"4771574067202334720",
@@ -683,11 +692,11 @@ def test_real_frames_are_cut_at_the_spectra(real_data, tmp_path):
 
 
 @pytest.mark.real
-def test_real_noise_agrees_with_the_scatter(real_data, tmp_path):
+def test_real_noise_agrees_with_the_scatter(stripe_82):
     """In real frames the noise worked out is the scatter of empty sky within 20 per cent."""
-    native = assemble_stripe_82(real_data, tmp_path, positions=True)
-    columns, _ = read_all(SURVEY, native)
-    for flux, noise in zip(columns["image_flux"][0], columns["image_noise_std"][0], strict=True):
+    for flux, noise in zip(
+        stripe_82["image_flux"][0], stripe_82["image_noise_std"][0], strict=True
+    ):
         scatter = 1.4826 * np.median(np.abs(flux - np.median(flux)))
         np.testing.assert_allclose(noise, scatter, rtol=0.2)
 
@@ -739,17 +748,20 @@ def test_real_reprojected_images_are_no_frames(real_data, tmp_path):
 def test_real_spectra_and_images_lie_on_one_sky(real_data, tmp_path):
     """Trees of real spectra and of real cutouts pair within 1 arcsec: a star twice, a galaxy."""
     spectra = tmp_path / "spectra"
-    assemble_stripe_82(real_data, tmp_path / "images", positions=False)
+    assemble_stripe_82(real_data, tmp_path / "images", positions=False, bands="r")
     spectra.mkdir()
     for path in sorted((tmp_path / "images").glob("spec-*.fits")):
         (spectra / path.name).symlink_to(path.resolve())
     build_catalog("sdss_imaging", tmp_path / "images", tmp_path / "left", progress=False)
     build_catalog("sdss", spectra, tmp_path / "right", progress=False)
     left, right = (open_catalog(tmp_path / name) for name in ("left", "right"))
-    left_sky, right_sky = (catalog.take(np.arange(3), ["ra", "dec"]) for catalog in (left, right))
-    separation = 3600 * np.hypot(
-        left_sky["ra"][:, None] - right_sky["ra"], left_sky["dec"][:, None] - right_sky["dec"]
-    )
     # The two spectra of the star lie 0.02 arcsec apart: each pairs with each.
-    assert (separation < 1).sum() == 5
-    assert (separation.min(axis=1) < 1e-6).all()
+    pairs = cross_match(left, right, radius_arcsec=1.0, find="all")
+    assert len(pairs.left) == 5
+    nearest = cross_match(left, right, radius_arcsec=1.0)
+    assert nearest.left.tolist() == [0, 1, 2]
+    assert (nearest.separation_arcsec < 1e-6).all()
+    names = [catalog.take(np.arange(3), ["observation_id"]) for catalog in (left, right)]
+    for row in range(3):
+        found = names[1]["observation_id"][nearest.right[row]]
+        assert found == names[0]["observation_id"][row]

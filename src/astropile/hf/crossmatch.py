@@ -110,6 +110,8 @@ def cross_match_datasets(
     >>> dataset.save_to_disk("hsc_meets_decals")  # doctest: +SKIP
     """
     radius_arcsec = match_radius
+    if isinstance(radius_arcsec, str | bytes | bool):
+        raise MatchError("match_radius", "a number of arcseconds", repr(radius_arcsec))
     sides = _Side.of(left, "left", left_columns), _Side.of(right, "right", right_columns)
     names = [side.source.name for side in sides]
     if names[0] == names[1]:

@@ -14,13 +14,13 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
-from datasets.table import Table, table_cast
+from datasets.table import TableBlock, table_cast
 
 from astropile.hf.features import empty_table
 from astropile.hf.rows import FlatRows, Rows, RowSource
 
 
-class LazyTable(Table):  # type: ignore[misc]
+class LazyTable(TableBlock):  # type: ignore[misc]
     """
     Rows and columns of a source, none of them read yet.
 
@@ -562,12 +562,15 @@ class LazyTable(Table):  # type: ignore[misc]
         *_, **__
             Not used.
         """
-        raise TypeError(
-            "a dataset that reads its rows from a tree takes no new columns: use map, or "
-            "save_to_disk and datasets.load_from_disk first"
-        )
+        raise TypeError(_NO_COLUMNS)
 
     append_column = set_column = add_column
+
+
+_NO_COLUMNS = (
+    "a dataset that reads its rows from a tree takes no new columns: use map, or save_to_disk "
+    "and datasets.load_from_disk first"
+)
 
 
 class _Columns:
@@ -583,6 +586,10 @@ class _Columns:
     def slice(self, offset: int = 0, length: int | None = None) -> pa.Table:
         """Read consecutive rows."""
         return self._table.fast_slice(offset, length)
+
+    def append_column(self, *_: Any) -> pa.Table:
+        """Refuse, as the table does."""
+        raise TypeError(_NO_COLUMNS)
 
 
 def lazy_dataset(

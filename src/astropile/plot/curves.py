@@ -72,7 +72,9 @@ def spectrum_panel(
         wavelength = wavelength[real]
         flux = np.asarray(spectrum["flux"], float)[real]
         good = good_pixels(spectrum)[real]
-        axes.plot(wavelength, np.where(good, flux, np.nan), color=BLUE, lw=0.6, label="flux")
+        axes.plot(
+            wavelength, np.where(good, flux, np.nan), color=BLUE, lw=0.6, label="flux", zorder=3
+        )
         ivar = spectrum.get("ivar")
         if ivar is not None and np.shape(ivar) == np.shape(spectrum["flux"]):
             variance = 1 / np.where(good, np.asarray(ivar, float)[real], np.nan)
@@ -99,9 +101,16 @@ def spectrum_panel(
         survey = side.survey
         medium = ", ".join(filter(None, (survey.wavelength_medium, survey.wavelength_frame)))
         axes.set_xlabel(f"wavelength, {medium} [Å]" if medium else "wavelength [Å]")
-        axes.set_ylabel(with_unit("flux density", unit_of(survey, place, "flux")))
-        axes.legend(loc="upper right", ncols=3, handlelength=1.2, columnspacing=1.0)
-        axes.set_title(title)
+        axes.set_ylabel(with_unit("flux", unit_of(survey, place, "flux")))
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1.0, 0.99),
+            ncols=3,
+            handlelength=1.2,
+            columnspacing=1.0,
+            borderaxespad=0.1,
+        )
+        axes.set_title(title, loc="left")
 
     return Panel(width, draw)
 
@@ -190,14 +199,14 @@ def _flux_limits(flux: NDArray[np.float64], variance: NDArray[np.float64]) -> tu
     """Limits that hold the lines but neither lone outliers nor the noisy ends."""
     if not len(flux):
         return 0.0, 1.0
-    quiet = flux[variance <= 25 * np.median(variance)]
+    quiet = flux[variance <= 9 * np.median(variance)]
     wide = np.lib.stride_tricks.sliding_window_view(quiet, min(5, len(quiet)))
     smooth = np.median(wide, axis=1)
     low, high = min(0.0, float(np.percentile(smooth, 0.5))), float(smooth.max())
     if high <= low:
         return low - 1.0, low + 1.0
     # Room above for the names of the lines.
-    return low - 0.05 * (high - low), high + 0.32 * (high - low)
+    return low - 0.05 * (high - low), high + 0.5 * (high - low)
 
 
 def _mark_lines(axes: Any, side: Side) -> None:
@@ -219,7 +228,7 @@ def _mark_lines(axes: Any, side: Side) -> None:
         # Names that would touch stand on three levels.
         level = (level + 1) % 3 if at - before < 0.06 * (high - low) else 0
         before = at
-        top = 0.81 - 0.06 * level
+        top = 0.83 - 0.06 * level
         colour = PURPLE if line.emission else GREEN
         axes.axvline(at, ymax=top - 0.01, color=colour, lw=0.6, ls=":", zorder=0)
         axes.annotate(
@@ -230,5 +239,4 @@ def _mark_lines(axes: Any, side: Side) -> None:
             va="bottom",
             fontsize=6.5,
             color=colour,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8},
         )

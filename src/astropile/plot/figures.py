@@ -230,7 +230,7 @@ def draw_separations(
         plane.set_xlabel("Δα cos δ [arcsec]")
         plane.set_ylabel("Δδ [arcsec]")
         plane.set_title(f"{names[1]} minus {names[0]}, {len(separation_arcsec)} pairs")
-        bins = np.linspace(0, radius_arcsec, 26)
+        bins = np.linspace(0, radius_arcsec, 41)
         histogram.hist(separation_arcsec, bins=bins, color=BLUE, alpha=0.85)
         histogram.axvline(radius_arcsec, color=ORANGE, lw=0.9, ls="--")
         histogram.annotate(
@@ -298,7 +298,7 @@ def _draw(
     with _style():
         heights = [height for height, _ in rows]
         width = max(sum(panel.width for panel in panels) for _, panels in rows)
-        figure = _figure(max(7.0, width), sum(heights) + 0.25 * (1 + title.count("\n")))
+        figure = _figure(max(5.2, width), sum(heights) + 0.25 * (1 + title.count("\n")))
         if title:
             figure.suptitle(title, fontsize=10, color=INK)
         frames = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astropile.plot.panels import Panel
-from astropile.plot.stretch import asinh_grey, asinh_rgb, band_of, colour_bands
+from astropile.plot.stretch import asinh_grey, asinh_rgb, band_of, colour_bands, white_weights
 from astropile.plot.words import Example, Side, number_of, plain, pretty_unit, unit_of
 
 _MASK_TINT: Final = (0.84, 0.37, 0.0, 0.45)
@@ -109,19 +109,20 @@ def _colour_panel(side: Side, reach: float, title: str) -> Panel | None:
     three = [bands[k] for k in chosen]
 
     def draw(axes: Any) -> None:
-        red, green, blue = (np.asarray(band["array"]) for band in three)
-        show(axes, asinh_rgb(red, green, blue), _pixel_size(three[1]), reach)
+        red, green, blue = (_inside(band) for band in three)
+        weights = white_weights([band.get("filter", "") for band in three])
+        show(axes, asinh_rgb(red, green, blue, weights=weights), _pixel_size(three[1]), reach)
         filters = " ".join(band_of(band.get("filter", "")) for band in three)
         axes.set_title(f"{title}{plain(filters)}, asinh")
         _scale_bar(axes)
 
-    return Panel(2.3, draw)
+    return Panel(2.2, draw)
 
 
 def _band_panel(band: Mapping[str, Any], reach: float, title: str) -> Panel:
     def draw(axes: Any) -> None:
         size = _pixel_size(band)
-        values = np.asarray(band["array"])
+        values = _inside(band)
         show(axes, asinh_grey(values), size, reach, cmap="gray", vmin=0, vmax=1)
         mask = band.get("mask")
         if mask is not None and np.shape(mask) == values.shape and np.any(mask):
@@ -134,7 +135,15 @@ def _band_panel(band: Mapping[str, Any], reach: float, title: str) -> Panel:
             facts.append(f"PSF {seeing:.2f}″")
         axes.set_title(title + ", ".join(facts))
 
-    return Panel(2.0, draw)
+    return Panel(2.2, draw)
+
+
+def _inside(band: Mapping[str, Any]) -> NDArray[Any]:
+    """Give a band's pixels, not a number where the survey has none: 0 and masked."""
+    values, mask = np.array(band["array"], np.float64), band.get("mask")
+    if mask is not None and np.shape(mask) == values.shape:
+        values[(values == 0) & np.asarray(mask, bool)] = np.nan
+    return values
 
 
 def _pixel_size(band: Mapping[str, Any]) -> float:

@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 
 BAND_ORDER: Final = ("u", "g", "r", "i", "z", "y")
 
+_GALAXY: Final = {"u": 0.17, "g": 0.5, "r": 1.0, "i": 1.4, "z": 1.75, "y": 1.95}
+"""Flux of a usual galaxy nearby in each band, in r = 1."""
+
 
 def asinh_rgb(
-    red: NDArray[Any], green: NDArray[Any], blue: NDArray[Any], *, softening: float = 9.0
+    red: NDArray[Any],
+    green: NDArray[Any],
+    blue: NDArray[Any],
+    *,
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> NDArray[np.float64]:
     """
     Make a colour image in which faint and bright parts both show and colours stay true.
@@ -21,8 +28,8 @@ def asinh_rgb(
     ----------
     red, green, blue : ndarray, shape (rows, columns)
         Images in one flux unit; pixels that are not finite come out black.
-    softening : float
-        How strongly the bright parts are held back.
+    weights : tuple of float
+        Factor of each image: what makes the colour that is to look white equal in all three.
 
     Returns
     -------
@@ -31,39 +38,32 @@ def asinh_rgb(
 
     Notes
     -----
-    Each band is set to a like range, from its sky to its bright pixels; the mean of the three is
-    stretched by an arcsinh, and all three are scaled by the same factor, so a colour does not
-    change with brightness, as Lupton et al. [1]_ propose.
+    The mean of the three is stretched by an arcsinh and all three are scaled by the same factor,
+    so that a colour does not change with brightness, as Lupton et al. [1]_ propose.
 
     References
     ----------
     .. [1] Lupton et al. 2004, PASP 116, 133.
     """
-    planes = np.stack([_levelled(band) for band in (red, green, blue)], axis=-1)
+    planes = np.stack(
+        [
+            _above_sky(band) * weight
+            for band, weight in zip((red, green, blue), weights, strict=True)
+        ],
+        axis=-1,
+    )
     total = planes.mean(axis=-1)
-    bright = np.maximum(total, 1e-6)
-    scale = np.arcsinh(softening * bright) / (np.arcsinh(softening) * bright)
+    noise, top = _range(total)
+    stretched = _stretch(total, noise, top)
+    positive = total > 0
+    scale = np.where(positive, stretched / np.where(positive, total, 1.0), 0.0)
     colour = np.clip(planes * scale[..., None], 0.0, None)
     # What is too bright keeps its colour: the largest of the three comes down to 1.
     colour /= np.maximum(colour.max(axis=-1), 1.0)[..., None]
     return np.asarray(colour)
 
 
-def _levelled(band: NDArray[Any]) -> NDArray[np.float64]:
-    """Put the sky at a dark grey and the bright pixels at 1."""
-    values = np.asarray(band, np.float64)
-    good = np.isfinite(values)
-    if not good.any():
-        return np.zeros(values.shape)
-    sky, noise = _sky(values[good])
-    top = float(np.percentile(values[good], 99.7))
-    top = max(top, sky + 5 * noise)
-    if top <= sky:
-        return np.zeros(values.shape)
-    return np.where(good, (values - (sky - 0.5 * noise)) / (top - sky), 0.0)
-
-
-def asinh_grey(band: NDArray[Any], *, softening: float = 10.0) -> NDArray[np.float64]:
+def asinh_grey(band: NDArray[Any]) -> NDArray[np.float64]:
     """
     Stretch one image.
 
@@ -71,24 +71,41 @@ def asinh_grey(band: NDArray[Any], *, softening: float = 10.0) -> NDArray[np.flo
     ----------
     band : ndarray, shape (rows, columns)
         The image; pixels that are not finite stay so.
-    softening : float
-        How strongly the bright parts are held back.
 
     Returns
     -------
     ndarray, shape (rows, columns), float64
         Brightness, 0 to 1.
     """
+    above = _above_sky(band)
+    stretched = _stretch(above, *_range(above))
+    return np.where(np.isfinite(np.asarray(band, np.float64)), stretched, np.nan)
+
+
+def _above_sky(band: NDArray[Any]) -> NDArray[np.float64]:
+    """Subtract the sky, less half its scatter, so that the sky is not quite black."""
     values = np.asarray(band, np.float64)
-    levelled = np.clip(_levelled(values), 0.0, 1.0)
-    stretched = np.arcsinh(softening * levelled) / np.arcsinh(softening)
-    return np.where(np.isfinite(values), stretched, np.nan)
+    good = np.isfinite(values)
+    if not good.any():
+        return np.zeros(values.shape)
+    low, middle = np.percentile(values[good], (16.0, 50.0))
+    return np.where(good, values - (middle - 0.5 * (middle - low)), 0.0)
 
 
-def _sky(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Level and scatter of the fainter half of the pixels."""
-    low, middle = np.percentile(values, (16.0, 50.0))
-    return float(middle), float(middle - low)
+def _range(above: NDArray[np.float64]) -> tuple[float, float]:
+    """Scatter of the fainter half of the pixels, and the level that is to be white."""
+    low, middle, top = np.percentile(above, (16.0, 50.0, 99.9))
+    noise = float(middle - low)
+    return noise, max(float(top), 15 * noise)
+
+
+def _stretch(above: NDArray[np.float64], noise: float, top: float) -> NDArray[np.float64]:
+    """Bring what lies between 0 and `top` to 0 to 1; the deeper the image, the stronger."""
+    if top <= 0:
+        return np.zeros(above.shape)
+    softening = float(np.clip(top / max(8 * noise, 1e-30), 4.0, 60.0))
+    bright = np.clip(above / top, 0.0, 1.0)
+    return np.asarray(np.arcsinh(softening * bright) / np.arcsinh(softening))
 
 
 def band_of(name: Any) -> str:
@@ -112,6 +129,27 @@ def band_of(name: Any) -> str:
     """
     last = str(name).replace("_", "-").split("-")[-1].lower()
     return last if last in BAND_ORDER else str(name)
+
+
+def white_weights(bands: Sequence[Any]) -> tuple[float, float, float]:
+    """
+    Choose the weights that show a usual galaxy in white.
+
+    Parameters
+    ----------
+    bands : sequence of str
+        Filters for red, green and blue.
+
+    Returns
+    -------
+    tuple of float
+        Weights for `asinh_rgb`; all 1 where a filter is not known.
+    """
+    names = [band_of(band) for band in bands]
+    if not all(name in _GALAXY for name in names):
+        return 1.0, 1.0, 1.0
+    red, green, blue = (1 / _GALAXY[name] for name in names)
+    return red, green, blue
 
 
 def colour_bands(names: Sequence[Any]) -> tuple[int, int, int] | None:

@@ -15,8 +15,8 @@ from astropile.catalog import Catalog, list_subsets, open_catalog
 from astropile.cli.output import Printer, folder_size, printable, size_text, table
 from astropile.healpix import n_pixels
 from astropile.layout import MANIFEST_DIR, REJECTED_FILE, ROOT_FILE
-from astropile.names import FORMAT_VERSION
-from astropile.schema import Column, column_names
+from astropile.names import COMMON_COLUMNS, FORMAT_VERSION
+from astropile.schema import Column, Survey, column_names
 from astropile.view import Leaf, ListOf, Node, view_type
 
 HELP: Final = "say what a tree holds: objects, sky, columns, units, licence"
@@ -153,6 +153,25 @@ def _field(node: Node) -> Any:
     return {name: _field(item) for name, item in node.fields.items()}
 
 
+def is_standard(survey: Survey, name: str) -> bool:
+    """
+    Tell a standard name from one that is the survey's own alone.
+
+    Parameters
+    ----------
+    survey : Survey
+        The survey.
+    name : str
+        A field of the standard view.
+
+    Returns
+    -------
+    bool
+        True for a standard name, also where the survey uses the same one.
+    """
+    return name in survey.aliases or name in COMMON_COLUMNS or name not in survey.column_names
+
+
 def leaf_rows(name: str, node: Node) -> list[tuple[str, str, str]]:
     """
     List what a field of the standard view is made of.
@@ -223,7 +242,7 @@ def _lines(catalog: Catalog, facts: dict[str, Any], *, verbose: bool) -> list[st
     ]
     lines = [f"{printable(catalog.path)}: {printable(survey.title)}", *table(about, indent="  ")]
     kinds = view_type(survey)
-    standard = {name: node for name, node in kinds.items() if name not in survey.column_names}
+    standard = {name: node for name, node in kinds.items() if is_standard(survey, name)}
     rows = [row for name, node in standard.items() for row in leaf_rows(name, node)]
     lines += ["", *table(rows, head=("field", "type", "unit"), indent="  ")]
     if verbose:

@@ -12,7 +12,7 @@ import numpy as np
 
 from astropile.catalog import Catalog, open_catalog
 from astropile.cli.failures import RefusedError
-from astropile.cli.info import type_text
+from astropile.cli.info import is_standard, type_text
 from astropile.cli.output import Printer, count_text, printable, table
 from astropile.cli.sketch import sketch_curve, sketch_image
 from astropile.view import Leaf, ListOf, Node, standard_records, view_type
@@ -94,8 +94,9 @@ def run(args: argparse.Namespace) -> int:
     )
     lines = [(path, type_text(leaf), leaf.unit, _value(values)) for path, leaf, values in fields]
     if not out.is_verbose:
-        hidden = sum(path in catalog.survey.column_names for path, *_ in lines)
-        lines = [line for line in lines if line[0] not in catalog.survey.column_names]
+        shown = [line for line in lines if is_standard(catalog.survey, line[0])]
+        hidden = len(lines) - len(shown)
+        lines = shown
         more = [f"and {hidden} native columns: --verbose shows them"] if hidden else []
     else:
         more = []
@@ -143,7 +144,8 @@ def _is_short(values: Sequence[Any]) -> bool:
 
 def _value(values: Sequence[Any]) -> str:
     if _is_short(values):
-        return " ".join(_scalar(value) for value in values)
+        texts = [_scalar(value) for value in values]
+        return f"{texts[0]} each" if len(texts) > 1 and len(set(texts)) == 1 else " ".join(texts)
     if not any(np.ndim(value) for value in values) and isinstance(values[0], str):
         return f"{_scalar(values[0])} … {_scalar(values[-1])}"
     facts = _statistics(values)

@@ -199,7 +199,7 @@ def _flux_limits(flux: NDArray[np.float64], variance: NDArray[np.float64]) -> tu
     """Limits that hold the lines but neither lone outliers nor the noisy ends."""
     if not len(flux):
         return 0.0, 1.0
-    quiet = flux[variance <= 9 * np.median(variance)]
+    quiet = flux[(variance <= 9 * np.median(variance)) | (flux > 8 * np.sqrt(variance))]
     wide = np.lib.stride_tricks.sliding_window_view(quiet, min(5, len(quiet)))
     smooth = np.median(wide, axis=1)
     low, high = min(0.0, float(np.percentile(smooth, 0.5))), float(smooth.max())

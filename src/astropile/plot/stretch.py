@@ -53,7 +53,8 @@ def asinh_rgb(
         axis=-1,
     )
     total = planes.mean(axis=-1)
-    noise, top = _range(total)
+    measured = np.isfinite(np.stack([red, green, blue])).all(axis=0)
+    noise, top = _range(total[measured])
     stretched = _stretch(total, noise, top)
     positive = total > 0
     scale = np.where(positive, stretched / np.where(positive, total, 1.0), 0.0)
@@ -77,9 +78,8 @@ def asinh_grey(band: NDArray[Any]) -> NDArray[np.float64]:
     ndarray, shape (rows, columns), float64
         Brightness, 0 to 1.
     """
-    above = _above_sky(band)
-    stretched = _stretch(above, *_range(above))
-    return np.where(np.isfinite(np.asarray(band, np.float64)), stretched, np.nan)
+    above, measured = _above_sky(band), np.isfinite(np.asarray(band, np.float64))
+    return np.where(measured, _stretch(above, *_range(above[measured])), np.nan)
 
 
 def _above_sky(band: NDArray[Any]) -> NDArray[np.float64]:
@@ -94,6 +94,8 @@ def _above_sky(band: NDArray[Any]) -> NDArray[np.float64]:
 
 def _range(above: NDArray[np.float64]) -> tuple[float, float]:
     """Scatter of the fainter half of the pixels, and the level that is to be white."""
+    if not above.size:
+        return 0.0, 0.0
     low, middle, top = np.percentile(above, (16.0, 50.0, 99.9))
     noise = float(middle - low)
     return noise, max(float(top), 15 * noise)

@@ -111,7 +111,7 @@ def shard_image(
         buffer,
         "w",
         libver=_LIBVER,
-        meta_block_size=max(65536, metadata),
+        meta_block_size=metadata,
         # Arrow maps columns of a fast file as they lie.
         alignment_threshold=1 if compact else 4096,
         alignment_interval=1 if compact else 64,

@@ -23,7 +23,7 @@ from astropile.errors import AstroPileError, FormatError
 from astropile.hats import read_hats
 from astropile.hdf5.check import check_shard
 from astropile.hdf5.reader import ShardReader
-from astropile.hdf5.rows import dump_tables, table_of
+from astropile.hdf5.rows import load_tables, same_table, table_of
 from astropile.hdf5.writer import ShardPlace
 from astropile.healpix import ang2pix
 from astropile.layout import (
@@ -223,10 +223,12 @@ def _rows(catalog: Catalog, ipix: int, facts: dict[str, Any]) -> Iterator[tuple[
         yield "M2", where, "its SHA-256 is not the manifest's"
     shards = [shard.path for shard in catalog.shards if shard.ipix == ipix]
     try:
-        wanted = dump_tables(table_of(shard) for shard in shards)
-    except AstroPileError:
+        found = load_tables(content, where)
+        wanted = [table_of(shard) for shard in shards]
+    except FormatError as error:
+        yield "W2", where, str(error)
         return
-    if content != wanted:
+    if len(found) != len(wanted) or not all(map(same_table, found, wanted)):
         yield "W2", where, "it does not say where the rows of its files lie"
 
 

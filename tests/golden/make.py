@@ -12,7 +12,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import toy
-
 from astropile import FORMAT_VERSION, build_catalog
 
 

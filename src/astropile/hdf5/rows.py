@@ -239,6 +239,37 @@ def _load(batch: pa.RecordBatch) -> RowTable:
     return RowTable(file_size, head, n_objects, places, offsets)
 
 
+def same_table(one: RowTable, other: RowTable) -> bool:
+    """
+    Tell whether two row tables say the same.
+
+    Parameters
+    ----------
+    one, other : RowTable
+        The tables.
+
+    Returns
+    -------
+    bool
+        True if every number in them is the same.
+    """
+
+    def flat(table: RowTable) -> dict[str, list[Any]]:
+        values: dict[str, list[Any]] = {
+            name: [
+                place.starts.tolist(),
+                None if place.sizes is None else place.sizes.tolist(),
+                place.chunk_rows,
+            ]
+            for name, place in table.places.items()
+        }
+        values.update({f"{name}#": [array.tolist()] for name, array in table.offsets.items()})
+        values["#"] = [table.file_size, table.head, table.n_objects]
+        return values
+
+    return flat(one) == flat(other)
+
+
 def table_of_image(image: memoryview) -> RowTable:
     """
     Find out where everything lies in a shard that is in memory.

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from astropile.errors import FormatError, TreeNotFoundError, UnknownColumnError
 from astropile.hats import read_hats
-from astropile.hdf5.fetch import RowReader
+from astropile.hdf5.fetch import RowReader, Task
 from astropile.hdf5.rows import HEAD_NBYTES, RowTable, head_hash, load_tables, table_of
 from astropile.layout import (
     CATALOG_DIR,
@@ -37,10 +37,13 @@ from astropile.layout import (
 from astropile.manifest import Root, read_root
 from astropile.names import COMMON_COLUMNS
 from astropile.schema import Ragged, Survey
-from astropile.store.local import LocalFile
+from astropile.store.local import LocalFile, run_all
 
 MAX_TABLES: Final = 4096
 """Row tables of so many partitions are kept mapped."""
+
+MAX_OPEN: Final = 64
+"""So many shards are open at once while rows are read."""
 
 
 @dataclass(frozen=True)
@@ -265,20 +268,29 @@ class Catalog:
         found: dict[str, NDArray[Any] | Ragged] = {}
         pieces: dict[str, list[Ragged]] = {name: [] for name in ragged}
         places: list[NDArray[np.int64]] = []
-        for number in np.unique(which).tolist() or [0]:
-            shard = self.shards[number]
-            at = np.flatnonzero(which == number)
-            inside = chosen[at] - shard.start
-            with self._open(shard) as reader:
-                if not places:
-                    found.update({name: reader.read_shared(name) for name in shared})
-                    found.update(_rooms(reader, fixed, len(chosen), out))
-                reader.read_fixed(fixed, inside, found, at)  # type: ignore[arg-type]
-                if ragged:
-                    inside, at = np.sort(inside), at[np.argsort(inside, kind="stable")]
-                    for name in ragged:
-                        pieces[name].append(reader.read_ragged(name, inside))
-            places.append(at)
+        numbers = np.unique(which).tolist() or [0]
+        for first in range(0, len(numbers), MAX_OPEN):
+            with contextlib.ExitStack() as opened:
+                tasks: list[Task] = []
+                n_bytes = 0
+                for number in numbers[first : first + MAX_OPEN]:
+                    shard = self.shards[number]
+                    at = np.flatnonzero(which == number)
+                    inside = chosen[at] - shard.start
+                    reader = opened.enter_context(self._open(shard))
+                    if not places:
+                        found.update({name: reader.read_shared(name) for name in shared})
+                        found.update(_rooms(reader, fixed, len(chosen), out))
+                    some, size = reader.fixed_tasks(fixed, inside, found, at)  # type: ignore[arg-type]
+                    tasks += some
+                    n_bytes += size
+                    if ragged:
+                        at = at[np.argsort(inside, kind="stable")]
+                        inside = np.sort(inside)
+                        for name in ragged:
+                            pieces[name].append(reader.read_ragged(name, inside))
+                    places.append(at)
+                run_all(tasks, n_bytes)
         for name, parts in pieces.items():
             found[name] = _arrange(parts, np.concatenate(places))
         return {name: found[name] for name in names}

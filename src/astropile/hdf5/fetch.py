@@ -1,11 +1,17 @@
-"""Read rows of a shard by its row table: byte ranges, a bounded inflate, no HDF5 library."""
+"""
+Read rows of a shard by its row table: byte ranges, a bounded inflate, no HDF5 library.
+
+First all ranges are worked out and told to the source, then they are read: small values
+together and then sorted out, large ones straight to their places, chunks row by row.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,18 +23,38 @@ from astropile.hdf5.codec import decode_chunk
 from astropile.hdf5.rows import Place, RowTable
 from astropile.names import COMMON_COLUMNS
 from astropile.schema import Column, Ragged, Survey
-from astropile.store.local import run_all
+from astropile.store.memory import new_array
 from astropile.store.ranges import merge_ranges
 
 GAP_NBYTES: Final = 16384
-"""Pieces of a local file at most this far apart are read together."""
+"""Pieces of a file at most this far apart are read together."""
 
-_WHOLE_SPAN_NBYTES: Final = 65536
-"""A span of narrow rows up to this size is read whole, and the rows taken out of it."""
+_NARROW_NBYTES: Final = 4096
+"""Values smaller than this are read together and then sorted out."""
+
+_TASK_NBYTES: Final = 2**20
+"""About how much one task reads."""
+
+_BLOCK_NBYTES: Final = 8 * 2**20
+"""So much of narrow columns is sorted out at once."""
+
+_scratch = threading.local()
+
+Task = Callable[[], None]
 
 
 class RangeSource(Protocol):
     """Anything that gives bytes from a place on."""
+
+    def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """
+        Hear which ranges will be read next, and get them ready if that helps.
+
+        Parameters
+        ----------
+        starts, lengths : ndarray, shape (n,), int64
+            First byte and length of each; every later read lies in one of them.
+        """
 
     def read_into(self, start: int, out: Any) -> None:
         """
@@ -41,6 +67,26 @@ class RangeSource(Protocol):
         out : writable bytes-like
             Filled whole.
         """
+
+
+@dataclass(frozen=True)
+class _Contiguous:
+    """A contiguous column and where its values go."""
+
+    name: str
+    start: int
+    width: int
+    flat: NDArray[np.uint8]
+    """The values as bytes, one after another."""
+
+
+@dataclass(frozen=True)
+class _Chunked:
+    """A column of one chunk per row and where its values go."""
+
+    name: str
+    place: Place
+    values: NDArray[Any]
 
 
 class RowReader:
@@ -59,19 +105,25 @@ class RowReader:
         Where everything lies.
     """
 
-    def __init__(self, source: RangeSource, path: Path, survey: Survey, table: RowTable) -> None:
+    def __init__(
+        self,
+        source: RangeSource,
+        path: Path,
+        survey: Survey,
+        table: RowTable,
+    ) -> None:
         self._source, self._path = source, path
         self._survey, self._table = survey, table
 
-    def read_fixed(
+    def fixed_tasks(
         self,
         names: Sequence[str],
         rows: NDArray[np.int64],
         out: Mapping[str, NDArray[Any]],
         at: NDArray[np.int64],
-    ) -> None:
+    ) -> tuple[list[Task], int]:
         """
-        Read fixed columns of some rows into arrays.
+        Work out how to read fixed columns of some rows into arrays.
 
         Parameters
         ----------
@@ -84,30 +136,48 @@ class RowReader:
         at : ndarray, shape (n,), int64
             The place in the arrays for each row.
 
+        Returns
+        -------
+        tasks : list of callable
+            What is left to do, in any order, on any thread. A task raises `FormatError` where
+            the file is not what the table tells.
+        n_bytes : int
+            How many bytes of values they give.
+
         Raises
         ------
         FormatError
-            If the table or the file is not what the survey declares.
+            If the table is not what the survey declares.
         """
-        tasks: list[Callable[[], None]] = []
-        chunked: list[tuple[str, Place, NDArray[Any]]] = []
+        narrow: list[_Contiguous] = []
+        wide: list[_Contiguous] = []
+        chunked: list[_Chunked] = []
         n_bytes = 0
-        for name in names:
-            values = out[name]
-            place = self._place(name)
-            width = values.nbytes // max(1, len(values))
+        for name in names if len(rows) else ():
+            values, place = out[name], self._place(name)
+            width = values.nbytes // len(values)
             n_bytes += width * len(rows)
             if place.sizes is not None:
-                chunked.append((name, place, values))
+                chunked.append(_Chunked(name, place, values))
             elif width:
-                # Large pieces go to several threads, small ones are not worth it.
-                step = max(1, 2**20 // width)
-                tasks += [
-                    partial(self._contiguous, name, values, rows[i : i + step], at[i : i + step])
-                    for i in range(0, len(rows), step)
-                ]
-        tasks += self._chunk_tasks(chunked, rows, at)
-        run_all(tasks, n_bytes)
+                start = self._start(name, width * self._table.n_objects)
+                flat = values.reshape(-1).view(np.uint8)
+                kind = narrow if width < _NARROW_NBYTES else wide
+                kind.append(_Contiguous(name, start, width, flat))
+        tasks: list[Task] = []
+        ranges: list[NDArray[np.int64]] = []
+        for plan in (
+            self._narrow_tasks(narrow, rows, at),
+            self._wide_tasks(wide, rows, at),
+            self._chunk_tasks(chunked, rows, at),
+        ):
+            for task, pieces in plan:
+                tasks.append(task)
+                ranges.append(pieces)
+        if ranges:
+            starts, lengths = np.concatenate(ranges, axis=1)
+            self._source.expect(starts, lengths)
+        return tasks, n_bytes
 
     def read_shared(self, name: str) -> NDArray[Any]:
         """
@@ -123,8 +193,11 @@ class RowReader:
         ndarray
             Its one value.
         """
-        values = self.room(name, 1)
-        self._contiguous(f"shared/{name}", values, np.zeros(1, np.int64), np.zeros(1, np.int64))
+        values, path = self.room(name, 1), f"shared/{name}"
+        if values.nbytes:
+            start = self._start(path, values.nbytes)
+            self._source.expect(np.array([start]), np.array([values.nbytes]))
+            self._read(path, None, start, values.reshape(-1).view(np.uint8).data)
         return values[0]  # type: ignore[no-any-return]
 
     # -- what the survey says
@@ -147,13 +220,13 @@ class RowReader:
         """
         if name in self._survey.column_names:
             column = self._survey[name]
-            return np.empty((n_rows, *_fixed_shape(column)), column.numpy_dtype)
+            return new_array((n_rows, *_fixed_shape(column)), column.numpy_dtype)
         assert name in COMMON_COLUMNS
         if name in ("object_id", "observation_id"):
             dtype = self._survey[str(self._survey.aliases[name])].numpy_dtype
         else:
             dtype = np.dtype("<i8" if name == "healpix" else "<f8")
-        return np.empty(n_rows, dtype)
+        return new_array((n_rows,), dtype)
 
     def _place(self, path: str) -> Place:
         place = self._table.places.get(path)
@@ -161,96 +234,197 @@ class RowReader:
             raise FormatError(str(self._path), f"the column {path!r}", "no such column")
         return place
 
+    def _read(self, path: str, rows: range | None, start: int, out: Any) -> None:
+        """Read bytes; what goes wrong is told with the column and its rows."""
+        try:
+            self._source.read_into(start, out)
+        except FormatError as error:
+            raise FormatError(self._where(path, rows), error.expected, error.found) from error
+
+    def _where(self, path: str, rows: range | None) -> str:
+        if not rows:
+            return f"{self._path}, column {path!r}"
+        last = f" to {rows[-1]}" if len(rows) > 1 else ""
+        return f"{self._path}, column {path!r}, row{'s' * bool(last)} {rows[0]}{last}"
+
     # -- contiguous columns
 
-    def _contiguous(
+    def _start(self, path: str, n_bytes: int) -> int:
+        """Give the first byte of a contiguous column that has so many."""
+        place = self._place(path)
+        start = int(place.starts[0]) if len(place.starts) == 1 else -1
+        if start < 0:
+            raise FormatError(self._where(path, None), "data", "none were written")
+        if start + n_bytes > self._table.file_size:
+            raise FormatError(
+                self._where(path, None),
+                f"{n_bytes} bytes from byte {start} on",
+                f"a file of {self._table.file_size}",
+            )
+        return start
+
+    def _narrow_tasks(
+        self, columns: list[_Contiguous], rows: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> Iterator[tuple[Task, NDArray[np.int64]]]:
+        """Plan to read small values together, and the columns together that lie together."""
+        if not columns:
+            return
+        columns = sorted(columns, key=lambda column: column.start)
+        if np.any(rows[1:] < rows[:-1]):
+            order = np.argsort(rows, kind="stable")
+            rows, at = rows[order], at[order]
+        begins = np.array([column.start for column in columns])[:, None]
+        widths = np.array([column.width for column in columns])[:, None]
+        step = max(1, _BLOCK_NBYTES // int(widths.sum()))
+        for first in range(0, len(rows), step):
+            some = rows[first : first + step]
+            starts = (begins + widths * some).reshape(-1)
+            sizes = np.repeat(widths, len(some))
+            plan = merge_ranges(starts, sizes, gap=GAP_NBYTES)
+            if plan.n_bytes > 4 * sizes.sum() + _TASK_NBYTES:
+                plan = merge_ranges(starts, sizes, gap=512)
+            bases = np.cumsum(plan.lengths) - plan.lengths
+            offsets = (bases[plan.range_of] + plan.offset_of).reshape(len(columns), -1)
+            ranges = np.stack([plan.starts, plan.lengths])
+            places = at[first : first + step]
+            yield partial(self._sort_out, columns, some, places, ranges, offsets), ranges
+
+    def _sort_out(
         self,
-        path: str,
-        values: NDArray[Any],
+        columns: list[_Contiguous],
         rows: NDArray[np.int64],
         at: NDArray[np.int64],
+        ranges: NDArray[np.int64],
+        offsets: NDArray[np.int64],
     ) -> None:
-        """Read rows of a contiguous dataset into places of an array."""
-        if not values.nbytes or not len(rows):
-            return
-        begin = self._start(path)
-        width = values.nbytes // len(values)
-        flat = values.reshape(-1).view(np.uint8)
-        first, last = int(rows.min()), int(rows.max())
-        span = (last - first + 1) * width
-        if len(rows) > 1 and span <= _WHOLE_SPAN_NBYTES:
-            whole = np.empty(span, np.uint8)
-            self._source.read_into(begin + first * width, whole.data)
-            flat.reshape(-1, width)[at] = whole.reshape(-1, width)[rows - first]
-            return
-        # Rows that follow one another, in the file and in the array, are read at once.
-        follows = (np.diff(rows) == 1) & (np.diff(at) == 1)
-        breaks = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(rows)]
-        view, read = flat.data, self._source.read_into
-        numbers, places = rows.tolist(), at.tolist()
-        for here, there in pairwise(breaks):
-            to = places[here] * width
-            read(begin + numbers[here] * width, view[to : to + (there - here) * width])
+        """Read ranges one after another into memory, and take the values out of it."""
+        whole = np.empty(int(ranges[1].sum()), np.uint8)
+        done = 0
+        for start, length in ranges.T.tolist():
+            names = columns[0].name if len(columns) == 1 else f"{columns[0].name} and others"
+            span = range(int(rows[0]), int(rows[-1]) + 1)
+            self._read(names, span, start, whole.data[done : done + length])
+            done += length
+        in_file = bool(np.all(np.diff(rows) == 1))
+        in_place = bool(np.all(np.diff(at) == 1))
+        to: Any = slice(int(at[0]), int(at[0]) + len(at)) if in_place else at
+        for column, offset in zip(columns, offsets, strict=True):
+            width, begin = column.width, int(offset[0])
+            if in_file:
+                found = whole[begin : begin + len(rows) * width].reshape(-1, width)
+            else:
+                shape = (len(whole) - width + 1, width)
+                found = np.lib.stride_tricks.as_strided(whole, shape, (1, 1))[offset]
+            column.flat.reshape(-1, width)[to] = found
 
-    def _start(self, path: str) -> int:
-        start = int(self._place(path).starts[0])
-        if start < 0:
-            raise FormatError(str(self._path), f"data of column {path!r}", "none were written")
-        return start
+    def _wide_tasks(
+        self, columns: list[_Contiguous], rows: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> Iterator[tuple[Task, NDArray[np.int64]]]:
+        """Plan to read large values, each column's rows that follow one another at once."""
+        if not columns:
+            return
+        follows = (np.diff(rows) == 1) & (np.diff(at) == 1)
+        heads = np.concatenate(([0], np.flatnonzero(~follows) + 1))
+        lengths = np.diff(heads, append=len(rows))
+        for column in columns:
+            pieces: list[tuple[int, int, int]] = []
+            step = max(1, _TASK_NBYTES // column.width)
+            n_rows = 0
+            for first, length in zip(heads.tolist(), lengths.tolist(), strict=True):
+                for begin in range(first, first + length, step):
+                    count = min(step, first + length - begin)
+                    pieces.append((int(rows[begin]), int(at[begin]), count))
+                    n_rows += count
+                    if n_rows >= step:
+                        yield self._wide_task(column, pieces)
+                        pieces, n_rows = [], 0
+            if pieces:
+                yield self._wide_task(column, pieces)
+
+    def _wide_task(
+        self, column: _Contiguous, pieces: list[tuple[int, int, int]]
+    ) -> tuple[Task, NDArray[np.int64]]:
+        row, _, count = np.array(pieces).T
+        ranges = np.stack([column.start + row * column.width, count * column.width])
+        return partial(self._to_places, column, pieces), ranges
+
+    def _to_places(self, column: _Contiguous, pieces: list[tuple[int, int, int]]) -> None:
+        view, width = column.flat.data, column.width
+        for row, to, count in pieces:
+            out = view[to * width : (to + count) * width]
+            self._read(column.name, range(row, row + count), column.start + row * width, out)
 
     # -- chunked columns
 
     def _chunk_tasks(
-        self,
-        chunked: list[tuple[str, Place, NDArray[Any]]],
-        rows: NDArray[np.int64],
-        at: NDArray[np.int64],
-    ) -> list[Callable[[], None]]:
-        """Read each row's chunks of all columns in one go: they lie next to one another."""
-        if not chunked or not len(rows):
-            return []
-        for name, place, _ in chunked:
+        self, columns: list[_Chunked], rows: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> Iterator[tuple[Task, NDArray[np.int64]]]:
+        """Plan to read each row's chunks of all columns at once: they lie next to one another."""
+        if not columns:
+            return
+        for column in columns:
+            place = column.place
             if place.chunk_rows != 1 or len(place.starts) != self._table.n_objects:
                 raise FormatError(
-                    f"{self._path}, column {name!r}",
+                    self._where(column.name, None),
                     "a chunk for each row",
                     f"{len(place.starts)} chunks of {place.chunk_rows} rows",
                 )
-        starts = np.stack([place.starts[rows] for _, place, _ in chunked], axis=1)
-        if starts.min() < 0:
-            raise FormatError(str(self._path), "a chunk for each row", "rows without one")
-        sizes = np.stack([_sizes(place)[rows] for _, place, _ in chunked], axis=1)
-        return [
-            partial(self._one_row, chunked, starts[i], sizes[i], int(at[i]), int(rows[i]))
-            for i in range(len(rows))
-        ]
+        starts = np.stack([column.place.starts[rows] for column in columns], axis=1)
+        sizes = np.stack([_sizes(column.place)[rows] for column in columns], axis=1)
+        ends = starts + sizes
+        bad = (starts < 0) | (sizes < 0) | (ends > self._table.file_size)
+        if bad.any():
+            row, which = np.argwhere(bad)[0]
+            found = f"{sizes[row, which]} bytes from byte {starts[row, which]} on"
+            where = self._where(columns[which].name, range(int(rows[row]), int(rows[row]) + 1))
+            raise FormatError(where, "a chunk inside the file", found)
+        begin, end = starts.min(axis=1), ends.max(axis=1)
+        together = end - begin <= sizes.sum(axis=1) + GAP_NBYTES
+        width = sum(column.values.nbytes // len(column.values) for column in columns)
+        step = max(1, _TASK_NBYTES // max(1, width))
+        for first in range(0, len(rows), step):
+            some = slice(first, first + step)
+            pieces = [
+                np.stack([begin[some], end[some] - begin[some]])[:, together[some]],
+                np.stack([starts[some], sizes[some]])[:, ~together[some]].reshape(2, -1),
+            ]
+            numbers = list(zip(rows[some].tolist(), at[some].tolist(), strict=True))
+            task = partial(self._chunk_rows, columns, numbers, starts[some], sizes[some])
+            yield task, np.concatenate(pieces, axis=1)
 
-    def _one_row(
+    def _chunk_rows(
         self,
-        chunked: list[tuple[str, Place, NDArray[Any]]],
+        columns: list[_Chunked],
+        numbers: list[tuple[int, int]],
         starts: NDArray[np.int64],
         sizes: NDArray[np.int64],
-        at: int,
-        row: int,
     ) -> None:
-        plan = merge_ranges(starts, sizes, gap=GAP_NBYTES)
-        buffers = []
-        for start, length in zip(plan.starts.tolist(), plan.lengths.tolist(), strict=True):
-            buffer = np.empty(length, np.uint8)
-            self._source.read_into(start, buffer.data)
-            buffers.append(buffer)
-        for piece, (name, _, values) in enumerate(chunked):
-            begin = int(plan.offset_of[piece])
-            packed = buffers[plan.range_of[piece]][begin : begin + int(sizes[piece])]
-            self._decode(name, packed, values[at], row)
+        for (row, to), begins, lengths in zip(
+            numbers, starts.tolist(), sizes.tolist(), strict=True
+        ):
+            pieces = list(zip(columns, begins, lengths, strict=True))
+            begin = min(begins)
+            span = max(start + length for _, start, length in pieces) - begin
+            rows = range(row, row + 1)
+            if span <= sum(lengths) + GAP_NBYTES:
+                packed = _scratch_room(span)
+                self._read(columns[0].name, rows, begin, packed)
+                for column, start, length in pieces:
+                    part = packed[start - begin : start - begin + length]
+                    self._decode(column.name, part, column.values[to], row)
+                continue
+            for column, start, length in pieces:
+                packed = _scratch_room(length)
+                self._read(column.name, rows, start, packed)
+                self._decode(column.name, packed, column.values[to], row)
 
-    def _decode(self, name: str, packed: NDArray[np.uint8], out: NDArray[Any], row: int) -> None:
+    def _decode(self, name: str, packed: Any, out: NDArray[Any], row: int) -> None:
         try:
-            decode_chunk(packed.data, out)
+            decode_chunk(packed, out)
         except ValueError as error:
-            raise FormatError(
-                f"{self._path}, column {name!r}, row {row}", "readable data", str(error)
-            ) from error
+            where = self._where(name, range(row, row + 1))
+            raise FormatError(where, "readable data", str(error)) from error
 
     # -- ragged columns
 
@@ -293,8 +467,13 @@ class RowReader:
         rest = fixed_sizes if leading else ()
         step = 1 if leading else math.prod(fixed_sizes)
         begins, ends = step * offsets[rows], step * offsets[rows + 1]
+        bad = (begins < 0) | (ends < begins)
+        if bad.any():
+            row = int(rows[bad][0])
+            where = self._where(f"{group}.offsets", range(row, row + 1))
+            raise FormatError(where, "offsets that grow", f"{offsets[row]}, {offsets[row + 1]}")
         total = int((ends - begins).sum())
-        values = np.empty((total, *rest), column.numpy_dtype)
+        values = new_array((total, *rest), column.numpy_dtype)
         out_offsets = np.concatenate(([0], np.cumsum(ends - begins)))
         path = f"ragged/{column.name}"
         place = self._place(path)
@@ -309,17 +488,22 @@ class RowReader:
         values: NDArray[Any],
         begins: NDArray[np.int64],
         ends: NDArray[np.int64],
-        _: int,
+        total: int,
     ) -> None:
-        start = self._start(path)
         width = values.nbytes // len(values)
+        start = self._start(path, total * width)
         view = values.reshape(-1).view(np.uint8).data
+        some = ends > begins
+        begins, ends = begins[some], ends[some]
+        # Objects that follow one another are read at once.
+        heads = np.concatenate(([0], np.flatnonzero(begins[1:] != ends[:-1]) + 1))
+        begins, ends = begins[heads], ends[np.concatenate((heads[1:] - 1, [len(ends) - 1]))]
+        starts, sizes = start + begins * width, (ends - begins) * width
+        self._source.expect(starts, sizes)
         at = 0
-        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-            size = (end - begin) * width
-            if size:
-                self._source.read_into(start + begin * width, view[at : at + size])
-                at += size
+        for first, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+            self._read(path, None, first, view[at : at + size])
+            at += size
 
     def _flat_chunks(
         self,
@@ -330,32 +514,48 @@ class RowReader:
         total: int,
     ) -> None:
         place = self._place(path)
-        sizes = _sizes(place)
+        starts, sizes = place.starts, _sizes(place)
         per_chunk = place.chunk_rows
-        if len(place.starts) != -(-total // per_chunk):
+        n_chunks = -(-total // max(1, per_chunk))
+        if per_chunk < 1 or len(starts) != n_chunks or ends.max() > total:
             raise FormatError(
-                f"{self._path}, {path}",
-                f"{-(-total // per_chunk)} chunks, as its offsets say",
-                f"{len(place.starts)}",
+                self._where(path, None), f"{n_chunks} chunks, as its offsets say", f"{len(starts)}"
             )
-        decoded: dict[int, NDArray[Any]] = {}
+        if np.any((starts < 0) | (sizes < 0) | (starts + sizes > self._table.file_size)):
+            raise FormatError(self._where(path, None), "chunks inside the file", "others")
+        some = ends > begins
+        first, last = begins[some] // per_chunk, (ends[some] - 1) // per_chunk
+        edges = np.bincount(first, minlength=n_chunks + 1)
+        edges -= np.bincount(last + 1, minlength=n_chunks + 1)
+        needed = np.cumsum(edges[:-1]) > 0
+        self._source.expect(starts[needed], sizes[needed])
+        held = -1
         chunk = np.empty((per_chunk, *values.shape[1:]), values.dtype)
         at = 0
-        for first, end in zip(begins.tolist(), ends.tolist(), strict=True):
-            begin = first
+        for first_value, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            begin = first_value
             while begin < end:
                 number = begin // per_chunk
-                if number not in decoded:
+                if number != held:
                     # Rows are sorted: a chunk once passed is not needed again.
-                    decoded = {number: chunk}
-                    packed = np.empty(int(sizes[number]), np.uint8)
-                    self._source.read_into(int(place.starts[number]), packed.data)
+                    packed = _scratch_room(int(sizes[number]))
+                    span = range(number * per_chunk, (number + 1) * per_chunk)
+                    self._read(path, span, int(starts[number]), packed)
                     self._decode(path, packed, chunk, number * per_chunk)
+                    held = number
                 inside = begin - number * per_chunk
                 take = min(end - begin, per_chunk - inside)
                 values[at : at + take] = chunk[inside : inside + take]
                 at += take
                 begin += take
+
+
+def _scratch_room(n_bytes: int) -> memoryview:
+    """Give memory of this thread, until it is asked for again."""
+    memory = getattr(_scratch, "memory", None)
+    if memory is None or len(memory) < n_bytes:
+        memory = _scratch.memory = np.empty(n_bytes + n_bytes // 4, np.uint8)
+    return memory.data[:n_bytes]
 
 
 def _fixed_shape(column: Column) -> tuple[int, ...]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from astropile.errors import FormatError
 
-THREADS_FROM_NBYTES: Final = 4 * 2**20
+THREADS_FROM_NBYTES: Final = 2**20
 """Less than this is read and decoded on the calling thread."""
 
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -84,6 +89,23 @@ class LocalFile:
         if self._stat() != self.state:
             raise FormatError(str(self.path), "the file as it was opened", "it was changed since")
 
+    def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """
+        Hear which ranges will be read next, and have the disk fetch just these.
+
+        Parameters
+        ----------
+        starts, lengths : ndarray, shape (n,), int64
+            First byte and length of each.
+        """
+        if not hasattr(os, "posix_fadvise") or not len(starts):
+            return
+        span = int((starts + lengths).max() - starts.min())
+        if lengths.sum() > span // 2:
+            return
+        # Rows far apart: reading ahead of each would read what nobody asked for.
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
     def read_into(self, start: int, out: Any) -> None:
         """
         Read bytes from a place on.
@@ -117,6 +139,8 @@ def run_all(tasks: Sequence[Callable[[], None]], n_bytes: int) -> None:
     """
     Run tasks, side by side where there is enough to do.
 
+    The calling thread works too; each thread takes the next task when it is done with one.
+
     Parameters
     ----------
     tasks : sequence of callable
@@ -127,14 +151,39 @@ def run_all(tasks: Sequence[Callable[[], None]], n_bytes: int) -> None:
     Raises
     ------
     Exception
-        The first that a task raised.
+        The first that a task raised; no task runs any more when it is raised.
     """
-    if n_bytes < THREADS_FROM_NBYTES or len(tasks) < 2:
-        for task in tasks:
-            task()
-        return
-    for future in [_pool().submit(task) for task in tasks]:
-        future.result()
+    waiting = deque(tasks)
+
+    def work() -> None:
+        while True:
+            try:
+                task = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                task()
+            except BaseException:
+                waiting.clear()
+                raise
+
+    helpers = []
+    if n_bytes >= THREADS_FROM_NBYTES:
+        # At the end of the interpreter there are no new threads: do without.
+        with contextlib.suppress(RuntimeError):
+            helpers = [_pool().submit(work) for _ in range(min(_cores(), len(tasks)) - 1)]
+    try:
+        work()
+    finally:
+        # What a busy pool did not begin is done by now; what it began must end.
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()
+
+
+def _cores() -> int:
+    return min(8, len(os.sched_getaffinity(0)))
 
 
 def _pool() -> ThreadPoolExecutor:
@@ -142,6 +191,5 @@ def _pool() -> ThreadPoolExecutor:
     pool = _pools.get(os.getpid())
     if pool is None:
         _pools.clear()
-        workers = min(8, len(os.sched_getaffinity(0)))
-        pool = _pools[os.getpid()] = ThreadPoolExecutor(workers, "astropile-read")
+        pool = _pools[os.getpid()] = ThreadPoolExecutor(max(1, _cores() - 1), "astropile-read")
     return pool

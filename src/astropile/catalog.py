@@ -37,6 +37,7 @@ from astropile.layout import (
 from astropile.manifest import Root, read_root
 from astropile.names import COMMON_COLUMNS
 from astropile.schema import Ragged, Survey
+from astropile.select import SkySelections
 from astropile.store.local import LocalFile, run_all
 
 MAX_TABLES: Final = 4096
@@ -69,7 +70,7 @@ class CatalogShard:
     n_objects: int
 
 
-class Catalog:
+class Catalog(SkySelections):
     """
     One subset of a tree, open for reading.
 

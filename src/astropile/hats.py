@@ -10,7 +10,8 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -159,20 +160,133 @@ def catalogue_files(folder: Path) -> list[Path]:
     FormatError
         If the list of files is missing or not of its form.
     """
-    return [path for path, _ in _files_and_rows(folder)]
+    return [file.path for file in list_files(folder)]
 
 
-def _files_and_rows(folder: Path) -> Iterator[tuple[Path, int]]:
+@dataclass(frozen=True)
+class CatalogueFile:
+    """
+    One Parquet file of a catalogue.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    first, last : int
+        Its pixel's range at order 29, `last` not included.
+    start : int
+        Row number of its first object.
+    n_rows : int
+        Objects it holds.
+    """
+
+    path: Path
+    first: int
+    last: int
+    start: int
+    n_rows: int
+
+
+def list_files(folder: Path) -> list[CatalogueFile]:
+    """
+    List the files of a catalogue: where on the sky and in the rows each lies.
+
+    Parameters
+    ----------
+    folder : Path
+        The catalogue's folder.
+
+    Returns
+    -------
+    list of CatalogueFile
+        In order of their rows.
+
+    Raises
+    ------
+    FormatError
+        If the list of files is missing or not of its form.
+    """
     listing = folder / "partition_info.csv"
+    files: list[CatalogueFile] = []
+    start = 0
     try:
         lines = listing.read_text().split()
         rows = [tuple(int(value) for value in line.split(",")) for line in lines[1:]]
         rows.sort(key=lambda row: row[1] << 2 * (29 - row[0]))
         for order, ipix, count in rows:
             relative = f"Norder={order}/Dir={ipix // 10000 * 10000}/Npix={ipix}.parquet"
-            yield folder / "dataset" / relative, count
+            shift = 2 * (29 - order)
+            first, last = ipix << shift, (ipix + 1) << shift
+            files.append(CatalogueFile(folder / "dataset" / relative, first, last, start, count))
+            start += count
     except (OSError, ValueError, IndexError) as error:
         raise FormatError(str(listing), "Norder,Npix,num_rows of each file", str(error)) from error
+    return files
+
+
+def read_ranges(
+    folder: Path, ranges: NDArray[np.int64], columns: Sequence[str] = ()
+) -> tuple[NDArray[np.int64], pa.Table]:
+    """
+    Read the rows whose order-29 pixels lie in ranges, and little else.
+
+    Parameters
+    ----------
+    folder : Path
+        The catalogue's folder.
+    ranges : ndarray, shape (n, 2), int64
+        First pixel, and last pixel + 1, of each; sorted and apart.
+    columns : sequence of str
+        Which columns.
+
+    Returns
+    -------
+    rows : ndarray, shape (m,), int64
+        Row numbers, sorted.
+    table : pyarrow.Table
+        Those rows.
+    """
+    names = list(dict.fromkeys((*columns, HEALPIX_29)))
+    found, tables = [np.empty(0, np.int64)], []
+    for file in list_files(folder):
+        if not _overlap(ranges, file.first, file.last):
+            continue
+        with pq.ParquetFile(file.path) as opened:
+            for group, start, n_rows in _groups(opened, ranges):
+                part = opened.read_row_group(group, names)
+                rows = _rows_in(part[HEALPIX_29].to_numpy(), ranges)
+                found.append(file.start + start + rows)
+                whole = len(rows) == n_rows
+                tables.append(part if whole else part.take(pa.array(rows)))
+    if not tables:
+        return found[0], pa.table({name: pa.array([]) for name in columns})
+    return np.concatenate(found), pa.concat_tables(tables).select(list(columns))
+
+
+def _overlap(ranges: NDArray[np.int64], first: int, last: int) -> bool:
+    """Tell whether a pixel from first to last - 1 lies in one of the ranges."""
+    after = int(np.searchsorted(ranges[:, 1], first, side="right"))
+    return after < len(ranges) and int(ranges[after, 0]) < last
+
+
+def _groups(file: pq.ParquetFile, ranges: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    """Give the row groups that may hold rows in the ranges: number, first row, rows."""
+    start = 0
+    column = file.schema_arrow.get_field_index(HEALPIX_29)
+    for group in range(file.num_row_groups):
+        facts = file.metadata.row_group(group)
+        limits = facts.column(column).statistics
+        if limits is None or _overlap(ranges, limits.min, limits.max + 1):
+            yield group, start, facts.num_rows
+        start += facts.num_rows
+
+
+def _rows_in(pixels: NDArray[np.int64], ranges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Find the rows of a sorted column that lie in ranges."""
+    begins, ends = np.searchsorted(pixels, ranges[:, 0]), np.searchsorted(pixels, ranges[:, 1])
+    some = begins < ends
+    pieces = [np.arange(a, b) for a, b in zip(begins[some], ends[some], strict=True)]
+    return np.concatenate([np.empty(0, np.int64), *pieces])
 
 
 def read_hats(folder: Path, columns: list[str] | None) -> pa.Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ from astropile.names import COMMON_COLUMNS
 from astropile.schema import Ragged, Survey
 from astropile.select import SkySelections
 from astropile.store.local import LocalFile, run_all
+from astropile.store.protocol import RemoteOptions, RemotePath, is_url
 
 MAX_TABLES: Final = 4096
 """Row tables of so many partitions are kept mapped."""
@@ -143,6 +144,15 @@ class Catalog(SkySelections):
     def _starts(self) -> NDArray[np.int64]:
         return np.array([shard.start for shard in self.shards], np.int64)
 
+    @cached_property
+    def _kinds(self) -> dict[str, str]:
+        """Whether each column is fixed, shared or ragged."""
+        kinds = dict.fromkeys(COMMON_COLUMNS, "fixed")
+        for column in self.survey.columns:
+            ragged = "ragged" if self.survey.ragged_dims(column) else "fixed"
+            kinds[column.name] = "shared" if column.shared else ragged
+        return kinds
+
     @property
     def light_columns(self) -> tuple[str, ...]:
         """Names of the columns that `light` can give."""
@@ -179,10 +189,10 @@ class Catalog(SkySelections):
             )
         return table.select(names)
 
-    def _check(self, names: Iterable[str], known: tuple[str, ...]) -> None:
+    def _check(self, names: Iterable[str], known: Collection[str]) -> None:
         for name in names:
             if name not in known:
-                raise UnknownColumnError(name, f"{self.survey.name}/{self.subset}", known)
+                raise UnknownColumnError(name, f"{self.survey.name}/{self.subset}", tuple(known))
 
     def check_rows(self, rows: ArrayLike) -> NDArray[np.int64]:
         """
@@ -257,15 +267,14 @@ class Catalog(SkySelections):
             If a file is missing, was changed, or breaks the format.
         """
         names = list(dict.fromkeys(self.survey.column_names if columns is None else columns))
-        self._check(names, tuple(dict.fromkeys((*COMMON_COLUMNS, *self.survey.column_names))))
+        kinds = self._kinds
+        self._check(names, kinds)
         chosen = self.check_rows(rows)
         which = np.searchsorted(self._starts, chosen, side="right") - 1
-        native = {column.name: column for column in self.survey.columns}
-        shared = [name for name in names if name in native and native[name].shared]
-        ragged = [
-            name for name in names if name in native and self.survey.ragged_dims(native[name])
-        ]
-        fixed = [name for name in names if name not in shared and name not in ragged]
+        shared, ragged, fixed = (
+            [name for name in names if kinds[name] == kind]
+            for kind in ("shared", "ragged", "fixed")
+        )
         found: dict[str, NDArray[Any] | Ragged] = {}
         pieces: dict[str, list[Ragged]] = {name: [] for name in ragged}
         places: list[NDArray[np.int64]] = []
@@ -436,16 +445,24 @@ def _arrange(parts: list[Ragged], places: NDArray[np.int64]) -> Ragged:
     return Ragged(np.concatenate([values[:0], *pieces]), offsets, shapes[order])
 
 
-def open_catalog(path: str | os.PathLike[str], subset: str | None = None) -> Catalog:
+def open_catalog(
+    path: str | os.PathLike[str] | RemotePath,
+    subset: str | None = None,
+    *,
+    remote: RemoteOptions | None = None,
+) -> Catalog:
     """
     Open a subset of a tree.
 
     Parameters
     ----------
-    path : path
-        A survey's data folder, or the folder of a subset.
+    path : path or str
+        A survey's data folder, or the folder of a subset; or the URL of either.
     subset : str, optional
-        Name of the subset; may be left out where there is only one.
+        Name of the subset; may be left out where there is only one. A server that lists no
+        folders, as most of HTTP, must be told it, or be given the URL of the subset.
+    remote : RemoteOptions, optional
+        How to reach a URL, and how much of it.
 
     Returns
     -------
@@ -458,7 +475,13 @@ def open_catalog(path: str | os.PathLike[str], subset: str | None = None) -> Cat
         If there is no tree, not that subset, or several and none was named.
     FormatError
         If `astropile.json` breaks the format.
+    StoreError
+        If a store fails.
     """
+    if isinstance(path, RemotePath) or is_url(path):
+        from astropile.remote import open_remote
+
+        return open_remote(path, subset, remote)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise TreeNotFoundError(str(folder), "there is no such folder")

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -473,19 +474,23 @@ class Survey:
                 raise ValueError(f"survey {self.name!r}: a column cannot be named {column.name!r}")
 
     def __getitem__(self, name: str) -> Column:
-        for column in self.columns:
-            if column.name == name:
-                return column
-        from astropile.errors import UnknownColumnError
+        column = self._by_name.get(name)
+        if column is None:
+            from astropile.errors import UnknownColumnError
 
-        raise UnknownColumnError(name, f"survey {self.name}", self.column_names)
+            raise UnknownColumnError(name, f"survey {self.name}", self.column_names)
+        return column
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["aliases"] = dict(self.aliases)
         return (_make_survey, (values,))
 
-    @property
+    @cached_property
+    def _by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
+
+    @cached_property
     def column_names(self) -> tuple[str, ...]:
         """Names of the native columns, in order."""
         return tuple(column.name for column in self.columns)
@@ -495,7 +500,7 @@ class Survey:
         """What every example carries as ``provenance``."""
         return {"project": self.project, "survey": self.survey, "release": self.release}
 
-    @property
+    @cached_property
     def tree_dims(self) -> tuple[str, ...]:
         """Names of the dimensions that are the same throughout a tree."""
         shared = (

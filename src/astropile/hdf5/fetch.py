@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -171,11 +172,11 @@ class RowReader:
             self._wide_tasks(wide, rows, at),
             self._chunk_tasks(chunked, rows, at),
         ):
-            for task, pieces in plan:
-                tasks.append(task)
+            for some, pieces in plan:
+                tasks += some
                 ranges.append(pieces)
         if ranges:
-            starts, lengths = np.concatenate(ranges, axis=1)
+            starts, lengths = ranges[0] if len(ranges) == 1 else np.concatenate(ranges, axis=1)
             self._source.expect(starts, lengths)
         return tasks, n_bytes
 
@@ -265,7 +266,7 @@ class RowReader:
 
     def _narrow_tasks(
         self, columns: list[_Contiguous], rows: NDArray[np.int64], at: NDArray[np.int64]
-    ) -> Iterator[tuple[Task, NDArray[np.int64]]]:
+    ) -> Iterator[tuple[list[Task], NDArray[np.int64]]]:
         """Plan to read small values together, and the columns together that lie together."""
         if not columns:
             return
@@ -287,7 +288,7 @@ class RowReader:
             offsets = (bases[plan.range_of] + plan.offset_of).reshape(len(columns), -1)
             ranges = np.stack([plan.starts, plan.lengths])
             places = at[first : first + step]
-            yield partial(self._sort_out, columns, some, places, ranges, offsets), ranges
+            yield [partial(self._sort_out, columns, some, places, ranges, offsets)], ranges
 
     def _sort_out(
         self,
@@ -319,46 +320,42 @@ class RowReader:
 
     def _wide_tasks(
         self, columns: list[_Contiguous], rows: NDArray[np.int64], at: NDArray[np.int64]
-    ) -> Iterator[tuple[Task, NDArray[np.int64]]]:
+    ) -> Iterator[tuple[list[Task], NDArray[np.int64]]]:
         """Plan to read large values, each column's rows that follow one another at once."""
         if not columns:
             return
-        follows = (np.diff(rows) == 1) & (np.diff(at) == 1)
+        follows = (rows[1:] - rows[:-1] == 1) & (at[1:] - at[:-1] == 1)
         heads = np.concatenate(([0], np.flatnonzero(~follows) + 1))
         lengths = np.diff(heads, append=len(rows))
         for column in columns:
-            pieces: list[tuple[int, int, int]] = []
             step = max(1, _TASK_NBYTES // column.width)
-            n_rows = 0
-            for first, length in zip(heads.tolist(), lengths.tolist(), strict=True):
-                for begin in range(first, first + length, step):
-                    count = min(step, first + length - begin)
-                    pieces.append((int(rows[begin]), int(at[begin]), count))
-                    n_rows += count
-                    if n_rows >= step:
-                        yield self._wide_task(column, pieces)
-                        pieces, n_rows = [], 0
-            if pieces:
-                yield self._wide_task(column, pieces)
+            begin, count = _split(heads, lengths, step)
+            starts, sizes = column.start + rows[begin] * column.width, count * column.width
+            pieces = np.stack([starts, sizes, at[begin] * column.width, rows[begin]], axis=1)
+            # As many pieces to a task as hold about `step` rows.
+            number = (np.cumsum(count) - 1) // step
+            cuts = [0, *(np.flatnonzero(number[1:] != number[:-1]) + 1).tolist(), len(count)]
+            listed = pieces.tolist()
+            tasks: list[Task] = [
+                partial(self._to_places, column, listed[here:there])
+                for here, there in pairwise(cuts)
+            ]
+            yield tasks, np.stack([starts, sizes])
 
-    def _wide_task(
-        self, column: _Contiguous, pieces: list[tuple[int, int, int]]
-    ) -> tuple[Task, NDArray[np.int64]]:
-        row, _, count = np.array(pieces).T
-        ranges = np.stack([column.start + row * column.width, count * column.width])
-        return partial(self._to_places, column, pieces), ranges
-
-    def _to_places(self, column: _Contiguous, pieces: list[tuple[int, int, int]]) -> None:
-        view, width = column.flat.data, column.width
-        for row, to, count in pieces:
-            out = view[to * width : (to + count) * width]
-            self._read(column.name, range(row, row + count), column.start + row * width, out)
+    def _to_places(self, column: _Contiguous, pieces: list[list[int]]) -> None:
+        view = column.flat.data
+        for start, size, to, row in pieces:
+            try:
+                self._source.read_into(start, view[to : to + size])
+            except FormatError as error:
+                where = self._where(column.name, range(row, row + size // column.width))
+                raise FormatError(where, error.expected, error.found) from error
 
     # -- chunked columns
 
     def _chunk_tasks(
         self, columns: list[_Chunked], rows: NDArray[np.int64], at: NDArray[np.int64]
-    ) -> Iterator[tuple[Task, NDArray[np.int64]]]:
+    ) -> Iterator[tuple[list[Task], NDArray[np.int64]]]:
         """Plan to read each row's chunks of all columns at once: they lie next to one another."""
         if not columns:
             return
@@ -391,7 +388,7 @@ class RowReader:
             ]
             numbers = list(zip(rows[some].tolist(), at[some].tolist(), strict=True))
             task = partial(self._chunk_rows, columns, numbers, starts[some], sizes[some])
-            yield task, np.concatenate(pieces, axis=1)
+            yield [task], np.concatenate(pieces, axis=1)
 
     def _chunk_rows(
         self,
@@ -548,6 +545,18 @@ class RowReader:
                 values[at : at + take] = chunk[inside : inside + take]
                 at += take
                 begin += take
+
+
+def _split(
+    heads: NDArray[np.int64], lengths: NDArray[np.int64], step: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split runs that are longer than a step."""
+    if lengths.max() <= step:
+        return heads, lengths
+    parts = -(-lengths // step)
+    run = np.repeat(np.arange(len(heads)), parts)
+    part = np.arange(len(run)) - np.repeat(np.cumsum(parts) - parts, parts)
+    return heads[run] + part * step, np.minimum(step, lengths[run] - part * step)
 
 
 def _scratch_room(n_bytes: int) -> memoryview:

@@ -12,7 +12,9 @@ Every error raised on purpose.
     ├── TreeNotFoundError      (FileNotFoundError)  no tree, or no such subset, at a path
     ├── UnknownSurveyError     (LookupError)  name, nearest name, known names
     ├── UnknownColumnError     (LookupError)  name, nearest name, where it was sought
+    ├── QueryError             (ValueError)   a question in SQL that cannot be answered
     ├── MatchError             (ValueError)   radius or positions that cannot be matched
+    ├── StoreError             (OSError)      a server failed, or did not give what was asked for
     └── MissingExtraError      (ImportError)  feature, and the extra to install
 
 The positional arguments of an error are its facts; ``__str__`` writes the sentence. They
@@ -193,6 +195,27 @@ class UnknownColumnError(AstroPileError, LookupError):
         )
 
 
+class QueryError(AstroPileError, ValueError):
+    """
+    A question about a catalogue that cannot be answered.
+
+    Parameters
+    ----------
+    query : str
+        The question.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, query: str, reason: str) -> None:
+        super().__init__(query, reason)
+        self.query, self.reason = query, reason
+
+    def __str__(self) -> str:
+        shown = self.query if len(self.query) <= 200 else f"{self.query[:200]}…"
+        return f"cannot answer {shown!r}: {self.reason}"
+
+
 class MatchError(AstroPileError, ValueError):
     """
     Positions or a radius that cannot be matched.
@@ -211,6 +234,28 @@ class MatchError(AstroPileError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.what}: expected {self.expected}, found {self.found}"
+
+
+class StoreError(AstroPileError, OSError):
+    """
+    A store failed, or gave something other than what was asked for.
+
+    Parameters
+    ----------
+    url : str
+        The object asked for, and the bytes of it where that helps.
+    expected, found : str
+        What was asked for and what came.
+    """
+
+    def __init__(self, url: str, expected: str, found: str) -> None:
+        # OSError takes its arguments for a number, a text and a file name.
+        super().__init__()
+        self.args = (str(url), expected, found)
+        self.url, self.expected, self.found = str(url), expected, found
+
+    def __str__(self) -> str:
+        return f"{self.url}: expected {self.expected}, found {self.found}"
 
 
 class MissingExtraError(AstroPileError, ImportError):

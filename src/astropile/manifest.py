@@ -20,6 +20,7 @@ from astropile.healpix import check_order, n_pixels
 from astropile.layout import MANIFEST_DIR, ROOT_FILE, manifest_file
 from astropile.names import FORMAT_VERSION
 from astropile.schema import Survey
+from astropile.store.protocol import RemotePath, TreePath
 
 BLOCK_NBYTES: Final = 4 * 2**20
 """Files are hashed whole and by blocks of this size."""
@@ -210,13 +211,13 @@ def snapshot_of(manifests: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path, limit: int = MAX_ROOT_NBYTES) -> Any:
+def read_json(path: TreePath, limit: int = MAX_ROOT_NBYTES) -> Any:
     """
     Read a JSON file of bounded size, refusing what strict JSON does not have.
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemotePath
         The file.
     limit : int
         Largest size accepted, in bytes.
@@ -228,12 +229,40 @@ def read_json(path: Path, limit: int = MAX_ROOT_NBYTES) -> Any:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     FormatError
         If it is too large, not JSON, has a key twice, or numbers that are not finite.
     """
+    if isinstance(path, RemotePath):
+        return parse_json(path.read_bytes(limit), str(path))
     size = path.stat().st_size
     if size > limit:
         raise FormatError(str(path), f"at most {limit} bytes", f"{size} bytes")
+    return parse_json(path.read_bytes(), str(path))
+
+
+def parse_json(content: bytes, where: str) -> Any:
+    """
+    Read JSON, refusing what strict JSON does not have.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    where : str
+        Its name, for messages.
+
+    Returns
+    -------
+    object
+        Its values.
+
+    Raises
+    ------
+    FormatError
+        If it is not JSON, has a key twice, or numbers that are not finite.
+    """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
@@ -245,18 +274,18 @@ def read_json(path: Path, limit: int = MAX_ROOT_NBYTES) -> Any:
         raise ValueError(f"{text} is not a number of JSON")
 
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=once, parse_constant=refuse)
+        return json.loads(content, object_pairs_hook=once, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise FormatError(str(path), "JSON", str(error)) from error
+        raise FormatError(where, "JSON", str(error)) from error
 
 
-def read_root(subset_path: Path) -> Root:
+def read_root(subset_path: TreePath) -> Root:
     """
     Read `astropile.json`.
 
     Parameters
     ----------
-    subset_path : Path
+    subset_path : Path or RemotePath
         Folder of the subset.
 
     Returns
@@ -272,9 +301,10 @@ def read_root(subset_path: Path) -> Root:
         If it breaks the format; `FormatVersionError` if its version is not known.
     """
     path = subset_path / ROOT_FILE
-    if not path.is_file():
-        raise TreeNotFoundError(str(subset_path), f"it has no {ROOT_FILE}")
-    facts = read_json(path)
+    try:
+        facts = read_json(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise TreeNotFoundError(str(subset_path), f"it has no {ROOT_FILE}") from error
     where = str(path)
     version = str(facts.get("format", "")) if isinstance(facts, dict) else ""
     if version.split(".")[0] != FORMAT_VERSION.split(".", maxsplit=1)[0]:
@@ -335,7 +365,32 @@ def read_manifest(subset_path: Path, ipix: int) -> dict[str, Any]:
     path = subset_path / MANIFEST_DIR / manifest_file(ipix)
     if not path.is_file():
         raise FormatError(str(path), "the manifest of a partition", "no such file")
-    values = read_json(path)
-    if not isinstance(values, dict) or not isinstance(values.get("shards"), list):
-        raise FormatError(str(path), "the manifest of a partition", "something else")
-    return values
+    return parse_manifest(path.read_bytes(), str(path))
+
+
+def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
+    """
+    Read the manifest of a partition.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    where : str
+        Its name, for messages.
+
+    Returns
+    -------
+    dict
+        What `partition_manifest` wrote.
+
+    Raises
+    ------
+    FormatError
+        If it breaks the format.
+    """
+    values = parse_json(content, where)
+    rows = values.get("rows") if isinstance(values, dict) else None
+    if not isinstance(rows, dict) or not isinstance(values.get("shards"), list):
+        raise FormatError(where, "the manifest of a partition", "something else")
+    return values  # type: ignore[no-any-return]

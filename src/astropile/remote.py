@@ -1,0 +1,448 @@
+"""
+A tree that lies in a store, open for reading: the same catalog, its bytes come over a network.
+
+What a call needs is worked out first, from the row tables; then all of it is asked for at
+once, so that a call takes a few round trips however many rows and shards it reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from astropile.catalog import MAX_TABLES, Catalog, CatalogShard
+from astropile.errors import FormatError, TreeNotFoundError
+from astropile.hdf5.fetch import RowReader
+from astropile.hdf5.needed import needed_ranges
+from astropile.hdf5.rows import HEAD_NBYTES, RowTable, head_hash, load_tables
+from astropile.healpix import ang2pix, pixels_in_cone
+from astropile.layout import (
+    CATALOG_DIR,
+    MANIFEST_DIR,
+    ROOT_FILE,
+    ROWS_DIR,
+    manifest_file,
+    rows_file,
+)
+from astropile.manifest import Root, parse_manifest, read_root
+from astropile.names import COMMON_COLUMNS
+from astropile.schema import Ragged
+from astropile.store.protocol import (
+    FetchedRanges,
+    Pending,
+    RemoteOptions,
+    RemotePath,
+    Wanted,
+    plan_fetch,
+    tree_path,
+)
+
+MAX_CONES: Final = 10_000
+"""The surroundings of so many positions are looked up one by one; of more, all is read."""
+
+_GROUP_ROWS: Final = 65536
+_ROW_TABLE_NBYTES: Final = 64
+"""About what the row table takes for one row, and its position."""
+
+_SHARD_NBYTES: Final = 131072
+"""About what it takes to look into a shard at all."""
+
+
+class RemoteCatalog(Catalog):
+    """
+    One subset of a tree in a store, open for reading.
+
+    Used like any `Catalog`. What was read of an object is of one version: if it is replaced
+    while the catalog is open, reading it raises `StoreError`.
+
+    Parameters
+    ----------
+    path : RemotePath
+        Folder of the subset.
+    root : Root
+        What the subset says of itself.
+    """
+
+    path: RemotePath  # type: ignore[assignment]  # used like the Path of other catalogs
+
+    def __init__(self, path: RemotePath, root: Root) -> None:
+        super().__init__(path, root)  # type: ignore[arg-type]
+        self._heads: set[str] = set()
+        self._ahead = _Ahead()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        RemoteCatalog.__init__(self, **state)
+
+    # -- the catalogue
+
+    def light(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """
+        Read light columns (one number or string each) of every object.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Which; by default all of `light_columns`.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row per object, in order of the row numbers.
+
+        Raises
+        ------
+        UnknownColumnError
+            If a name is not among `light_columns`.
+        FormatError
+            If the catalogue does not hold as many rows as the subset.
+        StoreError
+            If the store fails.
+        """
+        from astropile.hats_remote import read_columns
+
+        names = list(self.light_columns if columns is None else columns)
+        self._check(names, self.light_columns)
+        folder = self.path / CATALOG_DIR
+        table = read_columns(folder, names, self.snapshot)
+        if len(table) != len(self):
+            raise FormatError(str(folder), f"{len(self)} rows as the subset", f"{len(table)}")
+        return table
+
+    def near(
+        self, ra: NDArray[np.float64], dec: NDArray[np.float64], radius_arcsec: float
+    ) -> NDArray[np.int64] | None:
+        """
+        Choose the partitions that lie within an angle of positions.
+
+        Parameters
+        ----------
+        ra, dec : ndarray, shape (n,), float64
+            The positions [deg, ICRS].
+        radius_arcsec : float
+            The angle [arcsec].
+
+        Returns
+        -------
+        ndarray, shape (m,), int64, or None
+            The rows of those partitions, sorted: a superset of the objects within the angle.
+            None where it pays to read the positions of all objects instead.
+        """
+        some = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+        if some.sum() > MAX_CONES:
+            return None
+        cones = [
+            pixels_in_cone(one_ra, one_dec, radius_arcsec, self.order)
+            for one_ra, one_dec in zip(ra[some].tolist(), dec[some].tolist(), strict=True)
+        ]
+        pixels = np.unique(np.concatenate([np.empty(0, np.int64), *cones]))
+        return self._partition_rows(pixels)
+
+    def _partition_rows(self, pixels: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Give all rows of partitions, unless the catalogue gives theirs for fewer bytes."""
+        known = np.array([partition.ipix for partition in self.root.partitions], np.int64)
+        chosen = set(known[np.isin(known, pixels)].tolist())
+        shards = [shard for shard in self.shards if shard.ipix in chosen]
+        n_rows = sum(shard.n_objects for shard in shards)
+        n_groups = min(len(chosen), -(-len(self) // _GROUP_ROWS))
+        from_catalogue = 20 * min(len(self), n_groups * _GROUP_ROWS)
+        if len(shards) * _SHARD_NBYTES + n_rows * _ROW_TABLE_NBYTES > from_catalogue:
+            return None
+        rows = [np.arange(shard.start, shard.start + shard.n_objects) for shard in shards]
+        return np.concatenate([np.empty(0, np.int64), *rows])
+
+    def _in_ranges(
+        self, ranges: NDArray[np.int64], columns: Sequence[str] = ()
+    ) -> tuple[NDArray[np.int64], Mapping[str, NDArray[Any]]]:
+        """Read positions in ranges of pixels, from the catalogue or a few shards."""
+        from astropile.hats_remote import read_sky
+
+        shift = 2 * (29 - self.order)
+        known = np.array([partition.ipix for partition in self.root.partitions], np.int64)
+        after = np.searchsorted(ranges[:, 1], known << shift, side="right")
+        inside = after < len(ranges)
+        inside[inside] = ranges[after[inside], 0] < (known[inside] + 1) << shift
+        rows = self._partition_rows(known[inside])
+        if rows is None:
+            rows, table = read_sky(self.path / CATALOG_DIR, ranges, columns, self.snapshot)
+            return rows, {name: table[name].to_numpy() for name in columns}
+        if not len(rows):
+            return rows, {name: np.empty(0) for name in columns}
+        found: dict[str, Any] = self.take(rows, ["ra", "dec"])
+        pixels = ang2pix(found["ra"], found["dec"], 29)
+        after = np.searchsorted(ranges[:, 1], pixels, side="right")
+        kept = after < len(ranges)
+        kept[kept] = ranges[after[kept], 0] <= pixels[kept]
+        return rows[kept], {name: found[name][kept] for name in columns}
+
+    # -- rows
+
+    def take(
+        self,
+        rows: ArrayLike,
+        columns: Sequence[str] | None = None,
+        *,
+        out: Mapping[str, NDArray[Any]] | None = None,
+    ) -> dict[str, NDArray[Any] | Ragged]:
+        """
+        Read columns of chosen rows, as the survey published them.
+
+        Parameters
+        ----------
+        rows : array_like of int or bool
+            Row numbers in any order, repeated or not, or one boolean per object.
+        columns : sequence of str, optional
+            Native or common columns; by default all native ones.
+        out : mapping of str to ndarray, optional
+            As for `Catalog.take`.
+
+        Returns
+        -------
+        dict of str to ndarray or Ragged
+            The values, in the order of `rows`. A shared column: its one value.
+
+        Raises
+        ------
+        UnknownColumnError
+            If a column is not there.
+        IndexError
+            If a row is not there.
+        FormatError
+            If a file breaks the format, or is not the one its row table describes.
+        StoreError
+            If the store fails, or an object was replaced while the catalog was open.
+
+        Notes
+        -----
+        The row tables of the partitions are fetched side by side, then the bytes of all rows
+        are. The result and the bytes it is made from are in memory at once.
+        """
+        names = list(dict.fromkeys(self.survey.column_names if columns is None else columns))
+        self._check(names, tuple(dict.fromkeys((*COMMON_COLUMNS, *self.survey.column_names))))
+        chosen = self.check_rows(rows)
+        with self._fetching(chosen, names):
+            return super().take(chosen, names, out=out)
+
+    @contextlib.contextmanager
+    def _fetching(self, rows: NDArray[np.int64], names: Sequence[str]) -> Iterator[None]:
+        """Ask for all that these rows take; `_open` then finds it on its way."""
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        numbers = np.unique(which).tolist() or [0]
+        self._load_tables([self.shards[number].ipix for number in numbers])
+        shared = [name for name in names if name not in COMMON_COLUMNS and self.survey[name].shared]
+        own = [name for name in names if name not in shared]
+        sources: dict[str, _Source] = {}
+        before = self._ahead.sources
+        try:
+            for position, number in enumerate(numbers):
+                shard = self.shards[number]
+                inside = rows[which == number] - shard.start
+                # The value of a shared column is every shard's: the first is asked.
+                wanted = own if position else names
+                sources[_place(shard).key] = self._ask(shard, wanted, inside)
+            self._ahead.sources = sources
+            yield
+        finally:
+            self._ahead.sources = before
+            for source in sources.values():
+                source.cancel()
+
+    def _ask(self, shard: CatalogShard, names: Sequence[str], rows: NDArray[np.int64]) -> _Source:
+        path, table = _place(shard), self._table(shard)
+        needed = needed_ranges(self.survey, table, names, rows, str(path))
+        starts, lengths = needed.starts, needed.lengths
+        # Chunks vouch for themselves by their length and checksum. Other bytes are believed
+        # once the file's beginning is that of the file described.
+        if not needed.is_checked and path.key not in self._heads:
+            starts = np.append(starts, 0)
+            lengths = np.append(lengths, min(HEAD_NBYTES, table.file_size))
+        ranges = plan_fetch(starts, lengths, len(rows))
+        wanted = Wanted(path.key, *ranges, table.file_size)
+        return _Source(path, table, self._heads, self.path.store.fetch(wanted))
+
+    @contextlib.contextmanager
+    def _open(self, shard: CatalogShard) -> Iterator[RowReader]:
+        path, table = _place(shard), self._table(shard)
+        source = self._ahead.sources.get(path.key)
+        if source is None:
+            source = _Source(path, table, self._heads, None)
+        yield RowReader(source, shard.path, self.survey, table)
+
+    # -- row tables
+
+    def _table(self, shard: CatalogShard) -> RowTable:
+        self._load_tables([shard.ipix])
+        return super()._table(shard)
+
+    def _load_tables(self, pixels: Sequence[int]) -> None:
+        """Fetch the row tables of partitions, side by side."""
+        missing = [ipix for ipix in dict.fromkeys(pixels) if ipix not in self._tables]
+        if not missing:
+            return
+        store = self.path.store
+        paths = [self.path / ROWS_DIR / rows_file(ipix) for ipix in missing]
+        keys = [path.key for path in paths]
+        if store.has_cache:
+            hashes = self._row_hashes(missing)
+            contents = store.read_many(keys, tag=self.snapshot, sha256=hashes)
+        else:
+            contents = store.read_many(keys)
+        for ipix, path, content in zip(missing, paths, contents, strict=True):
+            if content is None:
+                raise FormatError(
+                    str(path), "row tables, by which a remote tree is read", "no such file"
+                )
+            self._tables[ipix] = load_tables(content, str(path))
+        for ipix in list(self._tables)[: max(0, len(self._tables) - MAX_TABLES)]:
+            if ipix not in pixels:
+                self._tables.pop(ipix, None)
+
+    def _row_hashes(self, pixels: Sequence[int]) -> list[str]:
+        """Give the hash of each partition's row tables, as its manifest says."""
+        paths = [self.path / MANIFEST_DIR / manifest_file(ipix) for ipix in pixels]
+        contents = self.path.store.read_many([path.key for path in paths], tag=self.snapshot)
+        hashes = []
+        for path, content in zip(paths, contents, strict=True):
+            if content is None:
+                raise FormatError(str(path), "the manifest of a partition", "no such file")
+            hashes.append(str(parse_manifest(content, str(path))["rows"]["sha256"]))
+        return hashes
+
+
+def _place(shard: CatalogShard) -> RemotePath:
+    path: Any = shard.path
+    assert isinstance(path, RemotePath)
+    return path
+
+
+class _Ahead(threading.local):
+    """What this thread's calls have asked for."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, _Source] = {}
+
+
+class _Source:
+    """One shard: ranges that are on their way, and others when they are asked for."""
+
+    def __init__(
+        self, path: RemotePath, table: RowTable, heads: set[str], pending: Pending | None
+    ) -> None:
+        self._path, self._table, self._heads, self._pending = path, table, heads, pending
+        self._fetched: FetchedRanges | None = None
+        self._lock = threading.Lock()
+
+    def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """Do nothing: what will be read was asked for before."""
+
+    def read_into(self, start: int, out: Any) -> None:
+        """Give bytes, when they are there."""
+        view = memoryview(out).cast("B")
+        fetched = self._ready()
+        if fetched is not None and fetched.holds(start, len(view)):
+            fetched.read_into(start, view)
+            return
+        # Nobody planned for these.
+        if self._path.key not in self._heads:
+            self._check_head(self._fetch(0, min(HEAD_NBYTES, self._table.file_size)))
+        self._fetch(start, len(view)).read_into(start, view)
+
+    def _ready(self) -> FetchedRanges | None:
+        with self._lock:
+            if self._pending is not None:
+                self._fetched = self._pending.result()
+                self._pending = None
+                size = min(HEAD_NBYTES, self._table.file_size)
+                if self._path.key not in self._heads and self._fetched.holds(0, size):
+                    self._check_head(self._fetched)
+            return self._fetched
+
+    def _check_head(self, fetched: FetchedRanges) -> None:
+        head = fetched.view(0, min(HEAD_NBYTES, self._table.file_size))
+        if head_hash(head.data) != self._table.head:
+            raise FormatError(
+                str(self._path), "the shard that its row table describes", "another file"
+            )
+        self._heads.add(self._path.key)
+
+    def _fetch(self, start: int, length: int) -> FetchedRanges:
+        one, size = np.array([start]), np.array([length])
+        wanted = Wanted(self._path.key, one, size, self._table.file_size)
+        return self._path.store.fetch(wanted).result()
+
+    def cancel(self) -> None:
+        """Let go what was not yet asked for."""
+        if self._pending is not None:
+            self._pending.cancel()
+
+
+def open_remote(
+    path: str | os.PathLike[str] | RemotePath,
+    subset: str | None = None,
+    options: RemoteOptions | None = None,
+) -> RemoteCatalog:
+    """
+    Open a subset of a tree in a store.
+
+    Parameters
+    ----------
+    path : str or RemotePath
+        URL of a survey's data folder, or of the folder of a subset.
+    subset : str, optional
+        Name of the subset. May be left out where `path` is its folder, or where the store can
+        list folders and there is only one.
+    options : RemoteOptions, optional
+        How to reach the store.
+
+    Returns
+    -------
+    RemoteCatalog
+        The subset.
+
+    Raises
+    ------
+    TreeNotFoundError
+        If there is no tree, not that subset, or several and none was named.
+    FormatError
+        If `astropile.json` breaks the format.
+    StoreError
+        If the store fails.
+    MissingExtraError
+        If the store needs a package that is not installed.
+    """
+    folder = tree_path(path, options)
+    assert isinstance(folder, RemotePath)
+    if subset is not None:
+        from astropile.layout import check_subset
+
+        with contextlib.suppress(TreeNotFoundError):
+            inner = folder / check_subset(subset)
+            return RemoteCatalog(inner, read_root(inner))
+        with contextlib.suppress(TreeNotFoundError):
+            root = read_root(folder)
+            if root.subset == subset:
+                return RemoteCatalog(folder, root)
+        raise TreeNotFoundError(str(folder), f"neither it nor {subset!r} in it has {ROOT_FILE}")
+    with contextlib.suppress(TreeNotFoundError):
+        return RemoteCatalog(folder, read_root(folder))
+    names = folder.store.folders(folder.key)
+    if names is None:
+        raise TreeNotFoundError(
+            str(folder), f"it has no {ROOT_FILE}, and its server lists no folders: name a subset"
+        )
+    roots: dict[str, Root] = {}
+    for name in sorted(names):
+        if not name.startswith("."):
+            with contextlib.suppress(TreeNotFoundError):
+                roots[name] = read_root(folder / name)
+    if len(roots) != 1:
+        said = f"name one of its subsets: {', '.join(roots)}" if roots else "it has no subset"
+        raise TreeNotFoundError(str(folder), said)
+    name, root = next(iter(roots.items()))
+    return RemoteCatalog(folder / name, root)

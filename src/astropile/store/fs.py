@@ -1,0 +1,175 @@
+"""
+Ranges of files in any store that fsspec knows: ``s3://``, ``gs://``, ``memory://`` and more.
+
+fsspec cannot bind a read to a version of an object, so what it says of the object is asked for
+before the first range and again after the last one.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from astropile.errors import MissingExtraError, StoreError
+from astropile.store.protocol import RemoteOptions, Store, Version
+
+_TAGS = ("ETag", "etag", "e_tag", "VersionId", "version_id", "generation", "LastModified", "mtime")
+
+
+class FsspecStore(Store):
+    """
+    A folder of an fsspec file system.
+
+    Parameters
+    ----------
+    url : str
+        The folder.
+    options : RemoteOptions
+        How to reach it; `storage_options` goes to fsspec. fsspec's file systems retry on their
+        own.
+
+    Raises
+    ------
+    MissingExtraError
+        If fsspec, or the package of that kind of store, is not installed.
+    ValueError
+        If no file system has such URLs.
+    """
+
+    def __init__(self, url: str, options: RemoteOptions) -> None:
+        super().__init__(url, options)
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError as error:
+            raise MissingExtraError("a tree behind a URL", "remote") from error
+        try:
+            self._fs, root = url_to_fs(url, **dict(options.storage_options))
+        except ImportError as error:
+            kind = url.partition("://")[0]
+            raise MissingExtraError(f"a tree at {kind}:// ({error})", "remote") from error
+        self._root = root.rstrip("/")
+        self._meetings: dict[str, threading.Lock] = {}
+
+    def url_of(self, key: str) -> str:
+        """
+        Write the address of an object, without secrets.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+
+        Returns
+        -------
+        str
+            The address.
+        """
+        return str(self._fs.unstrip_protocol(self._at(key)))
+
+    def _at(self, key: str) -> str:
+        return f"{self._root}/{key}" if key else self._root
+
+    def folders(self, key: str) -> tuple[str, ...] | None:
+        """
+        Name the folders in a folder.
+
+        Parameters
+        ----------
+        key : str
+            The folder.
+
+        Returns
+        -------
+        tuple of str or None
+            Their names; None where the store cannot list.
+        """
+        self._count(key, requests=1)
+        try:
+            entries = self._fs.ls(self._at(key), detail=True)
+        except FileNotFoundError:
+            return ()
+        except (OSError, NotImplementedError):
+            return None
+        return tuple(
+            str(entry["name"]).rstrip("/").rpartition("/")[2]
+            for entry in entries
+            if entry["type"] == "directory"
+        )
+
+    def _read_whole(self, key: str, limit: int) -> bytes | None:
+        version = self._version(key)
+        if version is None:
+            return None
+        if version.size > limit:
+            raise StoreError(self.url_of(key), f"at most {limit} bytes", f"{version.size}")
+        self._count(key, requests=1, n_bytes=version.size)
+        content = self._call(key, self._fs.cat_file, self._at(key))
+        if len(content) != version.size:
+            raise StoreError(self.url_of(key), f"{version.size} bytes", f"{len(content)} bytes")
+        return bytes(content)
+
+    def _read_range(self, key: str, start: int, out: memoryview, size: int | None) -> None:
+        with self._lock:
+            meeting = self._meetings.setdefault(key, threading.Lock())
+        with meeting:
+            if key not in self._versions:
+                self._met(key, size)
+        self._count(key, requests=1, n_bytes=len(out))
+        end = start + len(out)
+        content = self._call(key, self._fs.cat_file, self._at(key), start=start, end=end)
+        if len(content) != len(out):
+            where = f"{self.url_of(key)}, bytes {start}-{end - 1}"
+            raise StoreError(where, f"{len(out)} bytes", f"{len(content)} bytes")
+        out[:] = content
+
+    def check(self, key: str, size: int | None) -> None:
+        """
+        Make sure that an object is still the one first met.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+        size : int or None
+            The size it must have.
+
+        Raises
+        ------
+        StoreError
+            If it was replaced.
+        """
+        self._met(key, size)
+
+    def _met(self, key: str, size: int | None) -> None:
+        version = self._version(key)
+        if version is None:
+            raise StoreError(self.url_of(key), "a file of the tree", "no such object")
+        if size is not None and version.size != size:
+            raise StoreError(self.url_of(key), f"{size} bytes", f"{version.size} bytes")
+        self._pin(key, version)
+
+    def _version(self, key: str) -> Version | None:
+        self._count(key, requests=1)
+        path = self._at(key)
+        self._fs.invalidate_cache(path.rpartition("/")[0])
+        try:
+            facts = self._fs.info(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(self.url_of(key), "its size", str(error)) from error
+        if facts["type"] != "file":
+            return None
+        tags = [str(facts[name]) for name in _TAGS if facts.get(name)]
+        if not tags and facts.get("created"):
+            tags = [str(facts["created"])]
+        return Version(int(facts["size"]), tags[0] if tags else "")
+
+    def _call(self, key: str, call: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except StoreError:
+            raise
+        except (OSError, ValueError) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise StoreError(self.url_of(key), "its bytes", found) from error

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from astropile.batch import check_batch, is_flat
 from astropile.card import write_card
-from astropile.errors import BuildError, NativeFileError
+from astropile.errors import BuildError, NativeFileError, SchemaError
 from astropile.facts import survey_to_json
 from astropile.hats import write_hats
 from astropile.hdf5.rows import dump_tables, table_of_image
@@ -242,8 +242,14 @@ def _read_units(
     folder.mkdir(exist_ok=True)
     Spool.clean(folder)
     done = Spool(folder)
-    sizes = {name: size for unit in done.units.values() for name, size in unit["sizes"].items()}
-    todo = [unit for unit in units if not _is_done(done.units.get(unit.key), unit, native)]
+    kept = {unit.key for unit in units if _is_done(done.units.get(unit.key), unit, native)}
+    todo = [unit for unit in units if unit.key not in kept]
+    whole = _Whole()
+    for key in sorted(kept):
+        whole.sizes.update(done.units[key]["sizes"])
+        for number in range(*done.units[key]["batches"]):
+            shared = {name: done.column(number, name) for name in whole.names(survey)}
+            whole.check_shared(survey, shared, key)
     del done
     writer = SpoolWriter(folder)
     try:
@@ -251,24 +257,49 @@ def _read_units(
             rejected: list[Rejected] = []
             failed = False
             inputs = _inputs(unit, native)
+            sizes = dict(whole.sizes)
             try:
                 for item in survey.read(unit):
                     if isinstance(item, Rejected):
                         rejected.append(item)
                     else:
-                        writer.add_batch(check_batch(survey, item, sizes, unit.key))
+                        batch = check_batch(survey, item, sizes, unit.key)
+                        whole.check_shared(survey, batch, unit.key)
+                        writer.add_batch(batch)
             except (NativeFileError, EOFError) as error:
                 writer.drop_unit()
                 failed = True
                 rejected = [Rejected(unit.key, f"unusable input: {error}")]
+            else:
+                whole.sizes = sizes
             writer.finish_unit(
-                unit.key, inputs=inputs, rejected=rejected, sizes=sizes, failed=failed
+                unit.key, inputs=inputs, rejected=rejected, sizes=whole.sizes, failed=failed
             )
         writer.close()
     except BaseException:
         writer.stop()
         raise
-    return sizes
+    return whole.sizes
+
+
+class _Whole:
+    """What must be the same in all units of a build: tree dimensions and shared columns."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+        self._shared: dict[str, tuple[bytes, str]] = {}
+
+    def names(self, survey: Survey) -> list[str]:
+        return [column.name for column in survey.columns if column.shared]
+
+    def check_shared(self, survey: Survey, batch: Mapping[str, Any], unit: str) -> None:
+        for name in self.names(survey):
+            content = np.asarray(batch[name]).tobytes()
+            first, where = self._shared.setdefault(name, (content, unit))
+            if content != first:
+                raise SchemaError(
+                    name, f"one value for all objects, that of {where}", "another value", unit
+                )
 
 
 def _is_done(before: Mapping[str, Any] | None, unit: Unit, native: Path) -> bool:
@@ -381,7 +412,9 @@ class _Build:
             off = ~bad & ((ra < 0) | (ra > 360) | (np.abs(dec) > 90))
             self._reject(units[batch], names[bad], "position is not finite")
             self._reject(units[batch], names[off], "position is not on the sky")
-            good = np.flatnonzero(~bad & ~off)
+            void = ~bad & ~off & (names == b"" if names.dtype.kind == "S" else np.False_)
+            self._reject(units[batch], names[void], "observation_id is empty")
+            good = np.flatnonzero(~bad & ~off & ~void)
             pixels.append(ang2pix(ra[good], dec[good], 29))
             batches.append(np.full(len(good), batch, np.int32))
             rows.append(good.astype(np.int64))

@@ -34,6 +34,14 @@ SHARD_COLUMN: Final = "_shard"
 ROW_COLUMN: Final = "_row"
 """Catalogue column: row within the shard, from 0."""
 
+ROW_NUMBER: Final = "_row_number"
+"""Column that SQL sees: the object's place in the subset."""
+
+RESERVED_NAMES: Final = frozenset(
+    {"healpix", "provenance", "shared", "ragged", HEALPIX_29, SHARD_COLUMN, ROW_COLUMN}
+)
+"""Names that a native column cannot have: they mean something else in a file or catalogue."""
+
 FIELD_UNITS: Final = {
     "ra": "deg",
     "dec": "deg",

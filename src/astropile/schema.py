@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from astropile.names import REQUIRED_ALIASES
+from astropile.names import REQUIRED_ALIASES, RESERVED_NAMES
 
 Batch: TypeAlias = "Mapping[str, Any]"
 """Native column name to values, objects on axis 0.
@@ -470,8 +470,14 @@ class Survey:
                     f"survey {self.name!r}: a column named {column.name!r} is float64, the common "
                     f"column, not {column.dtype}"
                 )
-            if column.name in {"healpix", "provenance"}:
+            if column.name in RESERVED_NAMES:
                 raise ValueError(f"survey {self.name!r}: a column cannot be named {column.name!r}")
+        for alias in ("object_id", "observation_id"):
+            dtype = self[str(self.aliases[alias])].dtype
+            if not dtype.startswith(("int", "uint", "S")):
+                raise ValueError(
+                    f"survey {self.name!r}: {alias!r} is an integer or a string, not {dtype}"
+                )
 
     def __getitem__(self, name: str) -> Column:
         column = self._by_name.get(name)

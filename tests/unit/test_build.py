@@ -215,6 +215,31 @@ def test_schema_errors(tmp_path, change, said):
     assert not (tmp_path / "toy/main").exists()
 
 
+def test_shared_column_is_one_for_all(native, tmp_path):
+    """A wavelength grid that differs from file to file stops the build; none gets another's."""
+    other = toy.make_batch(3, seed=4, first_id=500)
+    other["WAVE"] = other["WAVE"] + 0.1
+    toy.write_native(native / "c.npz", other)
+    with pytest.raises(SchemaError, match=r"'WAVE' in c\.npz: expected one value.*that of a\.npz"):
+        build_catalog(toy.SURVEY, native, tmp_path / "toy")
+    # Also when the build goes on after that: what was read before counts.
+    with pytest.raises(SchemaError, match=r"'WAVE' in c\.npz"):
+        build_catalog(toy.SURVEY, native, tmp_path / "toy")
+
+
+def test_empty_identifier(tmp_path):
+    """An object without an identifier is rejected and counted."""
+    aliases = {**toy.SURVEY.aliases, "observation_id": "NAME"}
+    survey = dataclasses.replace(toy.SURVEY, aliases=aliases)
+    batch = toy.make_batch(10, seed=1)
+    batch["NAME"][3] = b""
+    toy.write_native(tmp_path / "native/a.npz", batch)
+    report = build_catalog(survey, tmp_path / "native", tmp_path / "toy", tolerance=0.1)
+    assert report.reasons == {"observation_id is empty": 1}
+    with pytest.raises(ValueError, match="'observation_id' is an integer or a string, not float32"):
+        dataclasses.replace(survey, aliases={**aliases, "observation_id": "Z"})
+
+
 def test_big_endian_and_text_are_taken(tmp_path):
     """FITS byte order and text come out as declared, with the same values."""
     batch = toy.make_batch(5, seed=1)

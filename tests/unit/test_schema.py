@@ -50,6 +50,11 @@ def test_survey_facts_are_checked():
     """A survey names columns that exist, once each, and its four required aliases."""
     with pytest.raises(ValueError, match="declares twice: ID"):
         dataclasses.replace(toy.SURVEY, columns=(*toy.SURVEY.columns, toy.SURVEY["ID"]))
+    for name in ("_row", "ragged", "healpix"):
+        with pytest.raises(ValueError, match="cannot be named"):
+            dataclasses.replace(
+                toy.SURVEY, columns=(*toy.SURVEY.columns, Column(name, "int64", "Taken."))
+            )
     without = {k: v for k, v in toy.SURVEY.aliases.items() if k != "observation_id"}
     with pytest.raises(ValueError, match="'observation_id' must name one column"):
         dataclasses.replace(toy.SURVEY, aliases=without)

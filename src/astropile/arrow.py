@@ -323,27 +323,38 @@ def to_numpy(array: pa.Array | pa.ChunkedArray) -> Any:
     return _objects(array)
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+_NUMBERS = frozenset(
+    kind.id
+    for kind in (
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+        *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+        *(pa.float16(), pa.float32(), pa.float64(), pa.bool_()),
     )
+)
+_LISTS = frozenset(
+    kind.id for kind in (pa.list_(pa.int8()), pa.large_list(pa.int8()), pa.list_(pa.int8(), 1))
+)
+_BOOL, _STRUCT = pa.bool_().id, pa.struct([]).id
+# Looked up by number: asked of every column of every row.
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return kind.id in _NUMBERS
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    return kind.id in _LISTS
 
 
 def _numbers(array: pa.Array) -> NDArray[Any]:
-    return np.asarray(array.to_numpy(zero_copy_only=not pa.types.is_boolean(array.type)))
+    return np.asarray(array.to_numpy(zero_copy_only=array.type.id != _BOOL))
 
 
 def _objects(array: pa.Array) -> list[Any]:
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     kind = array.type
-    if pa.types.is_struct(kind):
+    if kind.id == _STRUCT:
         columns = {
             kind.field(i).name: list(to_numpy(array.field(i))) for i in range(kind.num_fields)
         }
@@ -354,7 +365,7 @@ def _objects(array: pa.Array) -> list[Any]:
     if _is_list(kind):
         return _with_nulls(_lists(array), array)
     if _is_number(kind):
-        full = _numbers(array.fill_null(False if pa.types.is_boolean(kind) else 0))
+        full = _numbers(array.fill_null(False if kind.id == _BOOL else 0))
         return _with_nulls(list(full), array)
     values: list[Any] = array.to_pylist()
     return values

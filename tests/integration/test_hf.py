@@ -444,8 +444,26 @@ def test_concatenation_unites_types(tmp_path):
     assert [row["image"].shape for row in rows] == [(2, 3), (4, 5)]
     both.save_to_disk(tmp_path / "both")
     assert _whole(datasets.load_from_disk(tmp_path / "both")) == _whole(both)
-    with pytest.raises(astropile.SchemaError, match="'image'"):
-        astropile.concatenate_datasets([one, two.rename_columns({"image": "x", "z": "image"})])
+
+
+def test_columns_that_cannot_be_united_are_kept_apart(trees, left):  # noqa: F811
+    """A number here, an array there: each under its survey's name."""
+    right = astropile.load_dataset(trees.right).remove_columns("z")
+    right = right.rename_column("spectrum", "z")
+    both = astropile.concatenate_datasets([left, right])
+    assert "z" not in both.column_names
+    assert both[0]["z_toy"] == left[0]["z"]
+    assert both[0]["z_other"] is None or both[0]["z_other"]["flux"] is None
+    assert both[N_LEFT]["z_other"] == right[0]["z"]
+    assert both[N_LEFT]["z_toy"] is None
+    with pytest.raises(astropile.SchemaError, match="'z'"):
+        astropile.concatenate_datasets(
+            [left, left.remove_columns("z").rename_column("spectrum", "z")]
+        )
+
+
+def test_only_map_style_datasets_are_concatenated():
+    """Nothing, and what is no dataset, is refused."""
     with pytest.raises(TypeError, match="at least one"):
         astropile.concatenate_datasets([])
     with pytest.raises(TypeError, match="not str"):

@@ -37,12 +37,13 @@ def concatenate_datasets(dsets: Iterable[Any]) -> datasets.Dataset:
         Their rows one after another; nothing is copied. Columns and fields that a dataset
         lacks are null in its rows; ``provenance`` tells the rows apart. Numbers widen to a
         dtype that holds them all. Identifiers of differing dtype become text. Images of
-        differing size become nested lists.
+        differing size become nested lists. A column that is a number in one and an array or
+        a record in another is kept apart, as ``IVAR_desi`` and ``IVAR_manga``.
 
     Raises
     ------
     SchemaError
-        If a column is an array in one and a record in another.
+        If such columns are of datasets that have the same name.
     TypeError
         If there is nothing to put together, or something is no map-style dataset.
 
@@ -85,7 +86,7 @@ class ConcatenatedRows(RowSource):
     def __init__(self, sources: Sequence[RowSource]) -> None:
         self._sources = list(sources)
         self._starts = np.cumsum([0, *(len(source) for source in sources)])
-        self._types = _union([source.types for source in sources])
+        self._types, self._columns = _union(sources)
 
     @property
     def name(self) -> str:
@@ -125,11 +126,14 @@ class ConcatenatedRows(RowSource):
         which = np.searchsorted(self._starts, rows, side="right") - 1
         parts, places = [empty_table(schema)], []
         for number in np.unique(which):
-            source, here = self._sources[number], np.flatnonzero(which == number)
-            own = [name for name in names if name in source.schema.names]
+            here = np.flatnonzero(which == number)
+            columns = self._columns[number]
+            own = {name: columns[name] for name in names if name in columns}
             inside = rows[here] - self._starts[number]
-            table = source.read(inside, own) if own else pa.table({"_": pa.nulls(len(here))})
-            parts.append(conform_table(table, schema))
+            table = self._sources[number].read(inside, list(own.values()))
+            if not own:
+                table = pa.table({"nothing": pa.nulls(len(here))})
+            parts.append(conform_table(table.rename_columns(list(own) or ["nothing"]), schema))
             places.append(here)
         table = pa.concat_tables(parts)
         order = np.concatenate([np.empty(0, np.int64), *places])
@@ -140,26 +144,42 @@ class ConcatenatedRows(RowSource):
         return table.combine_chunks().take(pa.array(back))
 
 
-def _union(tables: Sequence[Mapping[str, Node]]) -> dict[str, Node]:
-    names = dict.fromkeys(name for types in tables for name in types)
-    union: dict[str, Node] = {}
+def _union(
+    sources: Sequence[RowSource],
+) -> tuple[dict[str, Node], list[dict[str, str]]]:
+    """Give the type of each column, and for each source which of its columns that is."""
+    names = dict.fromkeys(name for source in sources for name in source.types)
+    types: dict[str, Node] = {}
+    columns: list[dict[str, str]] = [{} for _ in sources]
     for name in names:
-        nodes = [types[name] for types in tables if name in types]
-        node = nodes[0]
-        for other in nodes[1:]:
-            node = _both(node, other, name)
-        union[name] = node
-    return union
+        owners = [number for number, source in enumerate(sources) if name in source.types]
+        try:
+            types[name] = _one_type([sources[number].types[name] for number in owners], name)
+            united = dict.fromkeys(owners, name)
+        except SchemaError as error:
+            united = {number: f"{name}_{sources[number].name}" for number in owners}
+            for apart in set(united.values()):
+                same = [number for number in owners if united[number] == apart]
+                if apart in names:
+                    raise
+                try:
+                    nodes = [sources[number].types[name] for number in same]
+                    types[apart] = _one_type(nodes, name)
+                except SchemaError:
+                    error.add_note("select or rename such columns first")
+                    raise error from None
+        for number, as_name in united.items():
+            columns[number][as_name] = name
+    return types, columns
 
 
-def _both(left: Node, right: Node, name: str) -> Node:
-    if name in _IDENTIFIERS and isinstance(left, Leaf) and isinstance(right, Leaf):
-        if left.dtype != right.dtype:
-            # The same digits may name other objects: text keeps every identifier as it is.
-            return dataclasses.replace(left, dtype="string")
-        return left
-    try:
-        return unify(left, right, name)
-    except SchemaError as error:
-        error.add_note("datasets with such a column: select or rename columns first")
-        raise
+def _one_type(nodes: Sequence[Node], name: str) -> Node:
+    node = nodes[0]
+    for other in nodes[1:]:
+        if name in _IDENTIFIERS and isinstance(node, Leaf) and isinstance(other, Leaf):
+            if node.dtype != other.dtype:
+                # Digits may name other objects elsewhere: as text every identifier stays itself.
+                node = dataclasses.replace(node, dtype="string")
+        else:
+            node = unify(node, other, name)
+    return node

@@ -22,7 +22,7 @@ from astropile.catalog import Catalog
 from astropile.errors import MatchError
 from astropile.healpix import ang2pix
 from astropile.hf.builder import TreeBuilder, open_subset
-from astropile.hf.features import conform_table, empty_table
+from astropile.hf.features import conform_columns, empty_table
 from astropile.hf.lazy import lazy_dataset
 from astropile.hf.rows import DatasetRows, Rows, RowSource, TreeRows, hash_of
 from astropile.match.positions import Find, Pairs, match_positions
@@ -204,14 +204,14 @@ class _Side:
 
     def _column(self, name: str) -> NDArray[Any]:
         if isinstance(self.source, TreeRows):
-            return np.asarray(self.source.light(name).to_numpy())
+            return np.asarray(self.source.light(name).to_numpy(zero_copy_only=False))
         return np.asarray(self.source.column(name).to_numpy())
 
     def identifiers(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """Read the light columns that a line of the catalogue shows."""
         shown = [name for name in COMMON_COLUMNS if name != "healpix"]
         if isinstance(self.source, TreeRows):
-            return {name: self.source.light(name).to_numpy()[rows] for name in shown}
+            return {name: self._column(name)[rows] for name in shown}
         return {
             name: self.source.column(name).to_numpy()[rows]
             for name in shown
@@ -400,5 +400,4 @@ class PairRows(RowSource):
             if wanted:
                 table = side.read(places[rows], wanted)
                 columns.update({f"{field}_{name}": table.column(field) for field in wanted})
-        whole = pa.Table.from_arrays([columns[name] for name in names], names=list(names))
-        return conform_table(whole, schema)
+        return conform_columns([columns[n] for n in names], schema, self.kinds_of(names))

@@ -8,7 +8,7 @@ units the ``id`` of a ``Value``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -119,25 +119,41 @@ def conform_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
     pyarrow.Table
         Over the same memory wherever types are laid out alike.
     """
-    columns = [
-        _conform_chunks(table.column(field.name), field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), storage_of(field.type))
-        for field in schema
-    ]
-    columns = [
+    own = dict(zip(table.column_names, table.columns, strict=True))
+    missing = pa.nulls(len(table))
+    columns = [own.get(name, missing) for name in schema.names]
+    return conform_columns(columns, schema, schema.types)
+
+
+def conform_columns(
+    columns: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema, kinds: Sequence[pa.DataType]
+) -> pa.Table:
+    """
+    Make a table of columns, each in the type wanted.
+
+    Parameters
+    ----------
+    columns : sequence of Array or ChunkedArray
+        The values.
+    schema : pyarrow.Schema
+        The table's schema.
+    kinds : sequence of pyarrow.DataType
+        The types in it, for those who know them already.
+
+    Returns
+    -------
+    pyarrow.Table
+        Over the same memory wherever types are laid out alike.
+    """
+    arrays = [
         column
-        if column.type == field.type
-        else _conform_chunks(pa.chunked_array([column]), field.type)
-        for column, field in zip(columns, schema, strict=True)
+        if column.type == kind
+        else pa.chunked_array([conform(chunk, kind) for chunk in column.chunks], kind)
+        if isinstance(column, pa.ChunkedArray)
+        else conform(column, kind)
+        for column, kind in zip(columns, kinds, strict=True)
     ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _conform_chunks(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if column.type == kind:
-        return column
-    return pa.chunked_array([conform(chunk, kind) for chunk in column.chunks], kind)
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def storage_of(kind: pa.DataType) -> pa.DataType:

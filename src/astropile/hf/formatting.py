@@ -43,7 +43,8 @@ class AstroPileFormatter(Formatter[dict[str, Any], Any, dict[str, Any]]):  # typ
         dict
             Column name to value.
         """
-        return {name: to_numpy(pa_table.column(name))[0] for name in pa_table.column_names}
+        columns = zip(pa_table.column_names, pa_table.columns, strict=True)
+        return {name: to_numpy(column)[0] for name, column in columns}
 
     def format_column(self, pa_table: pa.Table) -> Any:
         """
@@ -75,4 +76,5 @@ class AstroPileFormatter(Formatter[dict[str, Any], Any, dict[str, Any]]):  # typ
         dict
             Column name to values.
         """
-        return {name: to_numpy(pa_table.column(name)) for name in pa_table.column_names}
+        columns = zip(pa_table.column_names, pa_table.columns, strict=True)
+        return {name: to_numpy(column) for name, column in columns}

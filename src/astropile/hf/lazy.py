@@ -53,6 +53,8 @@ class LazyTable(TableBlock):  # type: ignore[misc]
                 [field.with_name(name) for name, field in zip(self._columns, own, strict=True)]
             )
         self._schema = schema
+        self._casts: bool | None = None
+        self._renames = False
 
     def _with(self, **changes: Any) -> LazyTable:
         values = {
@@ -149,14 +151,15 @@ class LazyTable(TableBlock):  # type: ignore[misc]
             rows = np.asarray(places, np.int64) * self._rows.step + self._rows.start
         else:
             rows = self._rows[np.asarray(places, np.int64)]
-        wanted = list(self._columns.values())
-        found = self._source.read(rows, list(dict.fromkeys(wanted)))
-        table = pa.Table.from_arrays(
-            [found.column(name) for name in wanted], names=list(self._columns)
-        )
-        if table.schema.types != self._schema.types:
+        table = self._source.read(rows, list(self._columns.values()))
+        if self._casts is None:
+            self._casts = table.schema.types != self._schema.types
+            self._renames = table.schema.names != self._schema.names
+        if self._renames:
+            table = table.rename_columns(list(self._columns))
+        if self._casts:
             return table_cast(table, self._schema)
-        return pa.Table.from_arrays(table.columns, schema=self._schema)
+        return table.replace_schema_metadata(self._schema.metadata)
 
     def fast_slice(self, offset: int = 0, length: int | None = None) -> pa.Table:
         """

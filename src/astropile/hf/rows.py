@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,13 @@ from numpy.typing import NDArray
 
 from astropile.catalog import Catalog, open_catalog
 from astropile.errors import FormatError, UnknownColumnError
-from astropile.hf.features import conform_table, empty_table, features_of, node_of
+from astropile.hf.features import (
+    conform_columns,
+    conform_table,
+    empty_table,
+    features_of,
+    node_of,
+)
 from astropile.names import COMMON_COLUMNS
 from astropile.schema import Survey
 from astropile.view import Node, columns_needed, standard_table, view_type
@@ -30,7 +37,7 @@ from astropile.view import Node, columns_needed, standard_table, view_type
 LIGHT_NBYTES = 256 * 2**20
 """Light columns are kept in memory once read, where all of them take less than this."""
 
-BATCH_NBYTES = 64 * 2**20
+BATCH_NBYTES = 32 * 2**20
 """About how much is read at once when rows are read one after another."""
 
 _VIEW_VERSION = b"1"
@@ -102,11 +109,34 @@ class RowSource(ABC):
         pyarrow.Schema
             Their types, in that order.
         """
-        known = self.schema.names
+        kinds = self._kinds
         for name in names:
-            if name not in known:
-                raise UnknownColumnError(name, self.name, tuple(known))
+            if name not in kinds:
+                raise UnknownColumnError(name, self.name, tuple(kinds))
+        if len(names) == len(kinds) and tuple(names) == tuple(kinds):
+            return self.schema
         return pa.schema([self.schema.field(name) for name in names])
+
+    def kinds_of(self, names: Sequence[str]) -> list[pa.DataType]:
+        """
+        Give the Arrow types of columns.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Columns.
+
+        Returns
+        -------
+        list of pyarrow.DataType
+            Their types, in that order.
+        """
+        return [self._kinds[name] for name in names]
+
+    @cached_property
+    def _kinds(self) -> dict[str, pa.DataType]:
+        # Arrow makes extension types anew each time a schema is asked for them.
+        return dict(zip(self.schema.names, self.schema.types, strict=True))
 
     def column(self, name: str) -> pa.ChunkedArray:
         """
@@ -154,7 +184,10 @@ class RowSource(ABC):
         return {name: value for name, value in self.__dict__.items() if name not in _WORKED_OUT}
 
 
-_WORKED_OUT = {"features", "schema", "row_nbytes", "_catalog", "_light", "_steps"}
+_WORKED_OUT = {
+    *("features", "schema", "row_nbytes", "_kinds"),
+    *("_catalog", "_light", "_batches", "_texts", "_plans", "_keeps"),
+}
 
 
 def hash_of(*parts: Any) -> str:
@@ -221,8 +254,13 @@ class TreeRows(RowSource):
         return catalog
 
     @cached_property
-    def _light(self) -> dict[str, pa.ChunkedArray]:
+    def _light(self) -> dict[str, pa.Array]:
         """Light columns read so far."""
+        return {}
+
+    @cached_property
+    def _batches(self) -> dict[tuple[str, ...], pa.RecordBatch]:
+        """The same, as they are asked for."""
         return {}
 
     @property
@@ -259,7 +297,7 @@ class TreeRows(RowSource):
     def __len__(self) -> int:
         return self._n
 
-    def light(self, name: str) -> pa.ChunkedArray:
+    def light(self, name: str) -> pa.Array:
         """
         Read a light column of all rows, whether or not it is among those kept.
 
@@ -270,17 +308,17 @@ class TreeRows(RowSource):
 
         Returns
         -------
-        pyarrow.ChunkedArray
+        pyarrow.Array
             Its values.
         """
-        column = self._light_columns([name])[name]
+        column = self._light_columns((name,)).column(name)
         return column if self._rows is None else column.take(pa.array(self._rows))
 
     @cached_property
-    def _steps(self) -> tuple[bool, frozenset[str]]:
-        """Whether light columns are kept in memory, and which columns are light."""
-        light = frozenset(self._catalog.light_columns)
-        return len(self._catalog) * 8 * len(light) <= LIGHT_NBYTES, light
+    def _keeps(self) -> bool:
+        """Whether light columns stay in memory once read."""
+        n_columns = len(self._catalog.light_columns)
+        return len(self._catalog) * 8 * n_columns <= LIGHT_NBYTES
 
     def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
         """
@@ -303,43 +341,99 @@ class TreeRows(RowSource):
         chosen = rows if self._rows is None else self._rows[rows]
         if not len(chosen):
             return empty_table(schema)
-        kept, light = self._steps
-        needed = columns_needed(self.survey, names)
-        whole = len(rows) > len(self) // 4
-        from_light = [name for name in needed if name in light and (kept or whole)]
-        places = pa.array(chosen)
-        found = {
-            name: column.take(places) for name, column in self._light_columns(from_light).items()
-        }
-        texts = {name: source for name in names if (source := self._text_column(name, found))}
+        plan = self._plan(tuple(names), light=self._keeps or len(rows) > len(self) // 4)
+        light = _choose(self._light_columns(plan.light), chosen)
         columns: dict[str, Any] = {
-            name: column.to_numpy() for name, column in found.items() if not _is_text(column)
+            name: light.column(name).to_numpy(zero_copy_only=False) for name in plan.worked
         }
-        rest = [name for name in needed if name not in columns and name not in texts.values()]
-        if rest:
-            columns.update(self._catalog.take(chosen, rest))
-        made = [name for name in names if name not in texts]
-        table = standard_table(self.survey, columns, len(chosen), made)
-        arrays = [found[texts[name]] if name in texts else table.column(name) for name in names]
-        return conform_table(pa.Table.from_arrays(arrays, names=list(names)), schema)
+        if plan.heavy:
+            columns.update(self._catalog.take(chosen, plan.heavy))
+        made = standard_table(self.survey, columns, len(chosen), plan.made)
+        arrays = [
+            light.column(plan.plain[name]) if name in plan.plain else made.column(name)
+            for name in names
+        ]
+        return conform_columns(arrays, schema, self.kinds_of(names))
 
-    def _text_column(self, name: str, found: Mapping[str, pa.ChunkedArray]) -> str:
-        """Name the light column of text that a field is, unchanged; empty if it is none."""
-        source = name if name in COMMON_COLUMNS else self.survey.aliases.get(name, name)
-        is_text = isinstance(source, str) and source in found and _is_text(found[source])
-        return str(source) if is_text else ""
+    def _plan(self, names: tuple[str, ...], *, light: bool) -> _Plan:
+        known = self._plans.get((names, light))
+        if known is None:
+            texts = self._texts if light else {}
+            aliases = {**self.survey.aliases, **{name: name for name in COMMON_COLUMNS}}
+            plain = {
+                name: source
+                for name in names
+                if isinstance(source := aliases.get(name, name), str) and source in texts
+            }
+            made = tuple(name for name in names if name not in plain)
+            needed = columns_needed(self.survey, made)
+            worked = tuple(name for name in needed if name in texts and not texts[name])
+            heavy = tuple(name for name in needed if name not in worked)
+            kept = tuple(dict.fromkeys((*plain.values(), *worked)))
+            known = self._plans[names, light] = _Plan(plain, made, worked, heavy, kept)
+        return known
 
-    def _light_columns(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    @cached_property
+    def _plans(self) -> dict[tuple[tuple[str, ...], bool], _Plan]:
+        return {}
+
+    @cached_property
+    def _texts(self) -> dict[str, bool]:
+        """Whether each light column is text."""
+        survey = self.survey
+        native = {name: survey.aliases.get(name, name) for name in self._catalog.light_columns}
+        return {
+            name: name not in ("ra", "dec", "healpix") and survey[str(of)].dtype.startswith("S")
+            for name, of in native.items()
+        }
+
+    def _light_columns(self, names: tuple[str, ...]) -> pa.RecordBatch:
+        """Read light columns of all rows, or take them from memory."""
+        if names in self._batches:
+            return self._batches[names]
         missing = [name for name in names if name not in self._light]
-        table = self._catalog.light(missing).combine_chunks() if missing else None
-        read = {name: table.column(name) for name in missing}  # type: ignore[union-attr]
-        if self._steps[0]:
-            self._light.update(read)
-        return {name: read[name] if name in read else self._light[name] for name in names}
+        found = dict(self._light)
+        if missing:
+            table = self._catalog.light(missing)
+            found.update(zip(missing, map(_one_chunk, table.columns), strict=True))
+        batch = pa.record_batch([found[name] for name in names], names=list(names))
+        if self._keeps:
+            self._light.update(found)
+            self._batches[names] = batch
+        return batch
 
 
-def _is_text(column: pa.ChunkedArray) -> bool:
-    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+@dataclass(frozen=True)
+class _Plan:
+    """How to read some columns of a tree."""
+
+    plain: Mapping[str, str]
+    """Fields that are a light column as it is."""
+
+    made: tuple[str, ...]
+    """Fields that the standard view makes."""
+
+    worked: tuple[str, ...]
+    """Light columns it makes them of."""
+
+    heavy: tuple[str, ...]
+    """Other columns it makes them of."""
+
+    light: tuple[str, ...]
+    """All light columns to read."""
+
+
+def _choose(batch: pa.RecordBatch, rows: Rows) -> pa.RecordBatch:
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first == len(rows) - 1 and (len(rows) < 3 or bool(np.all(np.diff(rows) == 1))):
+        return batch.slice(first, len(rows))
+    return batch.take(pa.array(rows))
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    if not column.num_chunks:
+        return pa.array([], column.type)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
 # --------------------------------------------------------------------------------------

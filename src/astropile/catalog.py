@@ -36,6 +36,7 @@ from astropile.layout import (
 )
 from astropile.manifest import Root, read_root
 from astropile.names import COMMON_COLUMNS
+from astropile.query import Queries
 from astropile.schema import Ragged, Survey
 from astropile.select import SkySelections
 from astropile.store.local import LocalFile, run_all
@@ -71,7 +72,7 @@ class CatalogShard:
     n_objects: int
 
 
-class Catalog(SkySelections):
+class Catalog(SkySelections, Queries):
     """
     One subset of a tree, open for reading.
 

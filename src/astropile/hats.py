@@ -289,6 +289,34 @@ def _rows_in(pixels: NDArray[np.int64], ranges: NDArray[np.int64]) -> NDArray[np
     return np.concatenate([np.empty(0, np.int64), *pieces])
 
 
+def open_dataset(folder: Path, columns: Sequence[str]) -> Any:
+    """
+    Open columns of a catalogue without reading them.
+
+    Parameters
+    ----------
+    folder : Path
+        The catalogue's folder.
+    columns : sequence of str
+        Which, in this order.
+
+    Returns
+    -------
+    pyarrow.dataset.Dataset
+        One row per object, in order of the files.
+    """
+    import pyarrow.dataset as ds  # costs half a second: it imports pandas
+
+    paths = catalogue_files(folder)
+    schema = pq.read_schema(paths[0])
+    return ds.dataset(
+        [str(path) for path in paths],
+        schema=pa.schema([schema.field(name) for name in columns]),
+        format="parquet",
+        partitioning=None,
+    )
+
+
 def read_hats(folder: Path, columns: list[str] | None) -> pa.Table:
     """
     Read columns of every object.

@@ -207,7 +207,7 @@ def targets(survey: str, galaxies: Galaxies) -> NDArray[np.intp]:
     -------
     ndarray of int
         Rows: SDSS and DESI take what is brighter than their limits in r, 17.77 and 19.5; MaNGA
-        three nearby ones; the images of HSC and DECaLS miss a few each.
+        some nearby ones; the images of HSC and DECaLS miss a few each.
     """
     n = len(galaxies)
     r_mag = galaxies.mag[:, BANDS.index("r")]
@@ -222,7 +222,7 @@ def targets(survey: str, galaxies: Galaxies) -> NDArray[np.intp]:
             return np.flatnonzero((r_mag > 16.5) & (r_mag < 19.5))
         case "manga":
             bright = np.flatnonzero(r_mag < 17.77)
-            return np.sort(bright[np.argsort(galaxies.z[bright])[:3]])
+            return np.sort(bright[np.argsort(galaxies.z[bright])[: max(1, n // 10)]])
     raise ValueError(f"no simulated survey {survey!r}")
 
 

@@ -14,7 +14,7 @@ from astropile.errors import (
     BuildError,
     FormatError,
     FormatVersionError,
-    MissingExtraError,
+    StoreError,
     TreeNotFoundError,
     UnknownSurveyError,
 )
@@ -30,6 +30,8 @@ _DISK_ERRORS: Final = frozenset(
         errno.EROFS,
     }
 )
+
+_NOT_THERE: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
 class UsageError(Exception):
@@ -108,16 +110,16 @@ def explain(error: BaseException, args: argparse.Namespace) -> Failure:
             return Failure(ExitCode.REFUSED, message, hint)
         case BuildError(reason=reason):
             return Failure(ExitCode.REFUSED, message, _build_hint(reason, args))
-        case MissingExtraError() | AstroPileError():
-            return Failure(ExitCode.REFUSED, message)
-        case ConnectionError() | TimeoutError():
+        case StoreError() | ConnectionError() | TimeoutError():
             return Failure(ExitCode.NETWORK, message)
+        case AstroPileError():
+            return Failure(ExitCode.REFUSED, message)
         case OSError(errno=number) if number in _DISK_ERRORS:
             hint = ""
             if args.command == "build":
                 hint = "when there is room, the same command goes on where it was"
             return Failure(ExitCode.DISK, message, hint)
-        case OSError(errno=number) if number is not None:
+        case OSError(errno=number) if number is not None or isinstance(error, _NOT_THERE):
             return Failure(ExitCode.REFUSED, message)
     kind = type(error).__name__
     return Failure(

@@ -90,15 +90,16 @@ def _page(survey: Survey) -> str:
     ]
     native = _native_files(survey)
     if native:
-        lines += ["## Native files", "", native, ""]
-    lines += ["## What a tree says", "", f"- Default subset: `{survey.subset}`"]
+        lines += ["## How it is read", "", native, ""]
+    lines += ["## What a tree holds", "", f"- Default subset: `{survey.subset}`"]
     lines += survey_lines(survey)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _native_files(survey: Survey) -> str:
     """Give what the survey's module says of the files it reads, below its first line."""
-    module = sys.modules.get(getattr(survey.units, "__module__", ""))
+    places = (f"astropile.surveys.{survey.name}", getattr(survey.read, "__module__", ""))
+    module = next((sys.modules[name] for name in places if name in sys.modules), None)
     text = inspect.cleandoc(module.__doc__ or "") if module else ""
     _, _, rest = text.partition("\n\n")
     return rest.replace("``", "`").strip()

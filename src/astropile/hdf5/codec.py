@@ -2,13 +2,15 @@
 The bytes of a compressed chunk, as HDF5's own shuffle and deflate filters define them.
 
 Any HDF5 reader decodes these chunks. What is our own is how they are written: shuffled floats
-are byte planes of which some compress and some are noise; noise goes in as *stored* deflate
-blocks, which any inflate copies through at the speed of memory.
+are byte planes of which some compress and some are noise. Noise goes in as *stored* deflate
+blocks, which any inflate copies through at the speed of memory; planes where some values are
+more frequent than others as Huffman codes alone; only those with repeats are searched for them.
 """
 
 from __future__ import annotations
 
 import struct
+import threading
 from functools import cache
 from typing import Any, Final
 
@@ -21,9 +23,20 @@ _IsalError: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]
 _HEAD: Final = b"\x78\x01"
 _END: Final = b"\x03\x00"  # an empty final block
 _STORED_NBYTES: Final = 65535
-_SAMPLE_NBYTES: Final = 2048
+_SAMPLE_NBYTES: Final = 1024
+_N_SAMPLES: Final = 4
+_SAMPLED_FROM_NBYTES: Final = 4096
+_NOISE_NBYTES: Final = 32768
+"""In planes smaller than this that look like noise no repeats are searched for."""
+
 _WORTH_IT: Final = 0.97
 """A plane is kept compressed if it shrinks to less than this share."""
+
+_REPEATS_WORTH_IT: Final = 0.9
+"""Repeats are searched for where they shrink a sample to less than this share of its codes."""
+
+
+_scratch = threading.local()
 
 
 def encode_chunk(values: NDArray[Any]) -> bytes:
@@ -40,11 +53,10 @@ def encode_chunk(values: NDArray[Any]) -> bytes:
     bytes
         What `write_direct_chunk` takes.
     """
-    planes = np.ascontiguousarray(values).view(np.uint8).reshape(-1, values.dtype.itemsize)
-    shuffled = np.ascontiguousarray(planes.T)
+    shuffled = _shuffle(np.ascontiguousarray(values))
     parts: list[bytes | memoryview] = [_HEAD]
     for plane in shuffled:
-        packed = _deflate(plane) if _may_shrink(plane) else b""
+        packed = _pack(plane)
         if packed and len(packed) < _WORTH_IT * plane.nbytes:
             parts.append(packed)
         else:
@@ -53,13 +65,47 @@ def encode_chunk(values: NDArray[Any]) -> bytes:
     return b"".join(parts)
 
 
-def _may_shrink(plane: NDArray[np.uint8]) -> bool:
-    """Try a sample first: most planes of a float are noise, and need not be packed to be seen."""
-    if plane.nbytes < 8 * _SAMPLE_NBYTES:
-        return True
-    places = (0, plane.nbytes // 2, plane.nbytes - _SAMPLE_NBYTES)
-    sample = np.concatenate([plane[start : start + _SAMPLE_NBYTES] for start in places])
-    return len(_deflate(sample)) < _WORTH_IT * sample.nbytes
+def _shuffle(values: NDArray[Any]) -> NDArray[np.uint8]:
+    itemsize = values.dtype.itemsize
+    flat = values.reshape(-1)
+    if itemsize in (2, 4, 8) and values.nbytes >= 1024:
+        planes = _scratch_room("planes", values.nbytes).reshape(itemsize, -1)
+        kind = f"u{itemsize}"
+        _kernel("split")(flat.view(kind), 8 * np.arange(itemsize, dtype=kind), planes)
+        return planes
+    return np.ascontiguousarray(flat.view(np.uint8).reshape(-1, itemsize).T)
+
+
+def _pack(plane: NDArray[np.uint8]) -> bytes:
+    """Compress a plane the way a sample of it says is best; nothing where none is."""
+    if plane.nbytes < _SAMPLED_FROM_NBYTES:
+        return _deflate(plane)
+    step = (plane.nbytes - _SAMPLE_NBYTES) // (_N_SAMPLES - 1)
+    sample = np.concatenate(
+        [plane[k * step : k * step + _SAMPLE_NBYTES] for k in range(_N_SAMPLES)]
+    )
+    counts = np.bincount(sample)
+    some = counts[counts > 0]
+    # No code is shorter than a bit.
+    as_codes = float((some * np.maximum(1, np.log2(sample.nbytes / some))).sum()) / 8
+    noise = as_codes > _WORTH_IT * sample.nbytes
+    if noise and plane.nbytes < _NOISE_NBYTES:
+        return b""
+    if len(_deflate(sample)) < _REPEATS_WORTH_IT * as_codes:
+        return _deflate(plane)
+    if noise:
+        return b""
+    room = _scratch_room("codes", 2 * plane.nbytes + 512)
+    return room[: _kernel("deflate_codes")(plane, room)].tobytes()
+
+
+def _scratch_room(use: str, n_bytes: int) -> NDArray[np.uint8]:
+    """Give memory of this thread, until it is asked for again for the same use."""
+    memory: NDArray[np.uint8] | None = getattr(_scratch, use, None)
+    if memory is None or len(memory) < n_bytes:
+        memory = np.empty(n_bytes, np.uint8)
+        setattr(_scratch, use, memory)
+    return memory[:n_bytes]
 
 
 def _deflate(plane: NDArray[np.uint8]) -> bytes:
@@ -109,13 +155,16 @@ def _unshuffle(planes: NDArray[np.uint8], out: NDArray[Any]) -> None:
     if itemsize == 1:
         flat.view(np.uint8)[:] = planes
     elif itemsize in (2, 4, 8) and out.nbytes >= 1024:
-        _kernels()[itemsize](planes, flat.view(f"u{itemsize}"))
+        _kernel(f"join{itemsize}")(planes, flat.view(f"u{itemsize}"))
     else:
         flat.view(np.uint8).reshape(-1, itemsize)[:] = planes.reshape(itemsize, -1).T
 
 
 @cache
-def _kernels() -> dict[int, Any]:
-    from astropile.hdf5 import _unshuffle as kernels
-
-    return {2: kernels.join2, 4: kernels.join4, 8: kernels.join8}
+def _kernel(name: str) -> Any:
+    """Give a compiled function; numba is imported only where one is needed."""
+    if name != "deflate_codes":
+        from astropile.hdf5 import _unshuffle as kernels
+    else:
+        from astropile.hdf5 import _deflate as kernels  # type: ignore[no-redef]
+    return getattr(kernels, name)

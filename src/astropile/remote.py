@@ -33,7 +33,9 @@ from astropile.layout import (
 )
 from astropile.manifest import Root, parse_manifest, read_root
 from astropile.names import COMMON_COLUMNS
+from astropile.regions import Region, pixel_ranges, ranges_of
 from astropile.schema import Ragged
+from astropile.select import _moc_ranges as moc_ranges
 from astropile.store.protocol import (
     FetchedRanges,
     Pending,
@@ -114,6 +116,57 @@ class RemoteCatalog(Catalog):
         if len(table) != len(self):
             raise FormatError(str(folder), f"{len(self)} rows as the subset", f"{len(table)}")
         return table
+
+    def within(self, region: Region) -> NDArray[np.int64]:
+        """
+        Choose the objects in a region.
+
+        Parameters
+        ----------
+        region : Region
+            A `Cone`, `Box`, `Polygon` or anything like them of `astropile.regions`.
+
+        Returns
+        -------
+        ndarray, shape (n,), int64
+            Row numbers, sorted.
+        """
+        rows, found = self._in_ranges(pixel_ranges(region), ("ra", "dec"))
+        return rows[region.contains(found["ra"], found["dec"])] if len(rows) else rows
+
+    def pixels(self, order: int, ipix: ArrayLike) -> NDArray[np.int64]:
+        """
+        Choose the objects in HEALPix pixels.
+
+        Parameters
+        ----------
+        order : int
+            HEALPix order of the pixels, 0 to 29.
+        ipix : int or array_like of int
+            Pixel numbers, NESTED.
+
+        Returns
+        -------
+        ndarray, shape (n,), int64
+            Row numbers, sorted.
+        """
+        return self._in_ranges(ranges_of(ipix, order))[0]
+
+    def moc(self, moc: Any) -> NDArray[np.int64]:
+        """
+        Choose the objects in a multi-order coverage map.
+
+        Parameters
+        ----------
+        moc : mocpy.MOC or path
+            The map, or a file of one.
+
+        Returns
+        -------
+        ndarray, shape (n,), int64
+            Row numbers, sorted.
+        """
+        return self._in_ranges(moc_ranges(moc))[0]
 
     def near(
         self, ra: NDArray[np.float64], dec: NDArray[np.float64], radius_arcsec: float

@@ -19,6 +19,7 @@ from astropile.catalog import Catalog, open_catalog
 from astropile.hf.lazy import lazy_dataset
 from astropile.hf.rows import Rows, TreeRows
 from astropile.layout import ROOT_FILE
+from astropile.store.protocol import RemoteOptions, is_url
 
 SPLIT = "train"
 """Name of the one split: a tree is not split, and `datasets` wants a name."""
@@ -53,14 +54,15 @@ class TreeBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
 
     Parameters
     ----------
-    data_dir : path
-        The survey's data folder, or the folder of a subset.
+    data_dir : path or str
+        The survey's data folder, or the folder of a subset; or the URL of either.
     config_name : str, optional
         The subset; may be left out where there is only one.
     data_files : object
         Not used: a tree says itself which files it has.
     **kwargs
-        As for `datasets.DatasetBuilder`, and the fields of `AstroPileConfig`.
+        As for `datasets.DatasetBuilder`, and the fields of `AstroPileConfig`. ``remote``: how
+        to reach a URL, a `RemoteOptions`.
 
     Raises
     ------
@@ -83,7 +85,7 @@ class TreeBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         del data_files
         if data_dir is None:
             raise TypeError("which tree? give data_dir=, the survey's data folder")
-        catalog = open_subset(data_dir, config_name)
+        catalog = open_subset(data_dir, config_name, kwargs.pop("remote", None))
         rows = _chosen_rows(catalog, kwargs.get("rows"), kwargs.get("object_ids"))
         columns = kwargs.get("columns")
         self.rows = TreeRows(catalog, None if columns is None else _names(columns), rows)
@@ -201,22 +203,28 @@ def _names(columns: str | Sequence[str]) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
 
 
-def open_subset(data_dir: str | os.PathLike[str], name: str | None) -> Catalog:
+def open_subset(
+    data_dir: str | os.PathLike[str], name: str | None, remote: RemoteOptions | None = None
+) -> Catalog:
     """
     Open a subset, whether its own folder is given or the data folder above.
 
     Parameters
     ----------
-    data_dir : path
-        Either folder; ``~`` stands for the home folder.
+    data_dir : path or str
+        Either folder, ``~`` stands for the home folder; or its URL.
     name : str or None
         The subset.
+    remote : RemoteOptions, optional
+        How to reach a URL.
 
     Returns
     -------
     Catalog
         The subset.
     """
+    if is_url(data_dir):
+        return open_catalog(data_dir, name, remote=remote)
     folder = Path(data_dir).expanduser()
     if name is not None and (folder / ROOT_FILE).is_file():
         catalog = open_catalog(folder)
@@ -254,14 +262,14 @@ def load_dataset_builder(
 
     Parameters
     ----------
-    data_dir : path
-        The survey's data folder, or the folder of a subset.
+    data_dir : path or str
+        The survey's data folder, or the folder of a subset; or the URL of either.
     config_name : str, optional
         The subset; may be left out where there is only one.
     **options
         ``columns``: standard names to keep. ``rows`` or ``object_ids``: objects to keep.
-        ``batch_size``: most rows of a batch of a stream. Any argument of
-        `datasets.DatasetBuilder`.
+        ``batch_size``: most rows of a batch of a stream. ``remote``: a `RemoteOptions`. Any
+        argument of `datasets.DatasetBuilder`.
 
     Returns
     -------
@@ -298,8 +306,8 @@ def load_dataset(
 
     Parameters
     ----------
-    data_dir : path
-        The survey's data folder, or the folder of a subset.
+    data_dir : path or str
+        The survey's data folder, or the folder of a subset; or the URL of either.
     config_name : str, optional
         The subset; may be left out where there is only one.
     columns : sequence of str, optional

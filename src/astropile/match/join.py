@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
 from astropile.catalog import Catalog
 from astropile.match.positions import Find, Pairs, match_positions
+from astropile.remote import RemoteCatalog
+
+FEWER: Final = 4
+"""With so many times fewer objects on the other side, only their surroundings are read."""
+
+Positions: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def cross_match(
@@ -34,7 +46,8 @@ def cross_match(
     Notes
     -----
     Positions come from the catalogues beside the data, 16 bytes per object: no shard is
-    opened. How either is split into partitions and shards plays no part in the result.
+    opened. Of a remote catalog matched with a much smaller one, only the surroundings of the
+    smaller one's objects are read. How either is split into partitions and shards plays no part in the result.
 
     Examples
     --------
@@ -43,6 +56,24 @@ def cross_match(
     >>> pairs = cross_match(hsc, desi, radius_arcsec=1.0)  # doctest: +SKIP
     >>> spectra = desi.take(pairs.right, ["FLUX"])  # doctest: +SKIP
     """
-    return match_positions(
-        *left.positions(), *right.positions(), radius_arcsec=radius_arcsec, find=find
+    rows_left, here = _positions(left, right, radius_arcsec)
+    rows_right, there = _positions(right, left, radius_arcsec)
+    pairs = match_positions(*here, *there, radius_arcsec=radius_arcsec, find=find)
+    return replace(
+        pairs,
+        left=pairs.left if rows_left is None else rows_left[pairs.left],
+        right=pairs.right if rows_right is None else rows_right[pairs.right],
     )
+
+
+def _positions(
+    catalog: Catalog, other: Catalog, radius_arcsec: float
+) -> tuple[NDArray[np.int64] | None, Positions]:
+    """Read the positions that may have a counterpart: which rows (None for all), ra and dec."""
+    rows = None
+    if isinstance(catalog, RemoteCatalog) and len(catalog) > FEWER * len(other):
+        rows = catalog.near(*other.positions(), radius_arcsec)
+    if rows is None:
+        return None, catalog.positions()
+    found: dict[str, Any] = catalog.take(rows, ["ra", "dec"])
+    return rows, (found["ra"], found["dec"])

@@ -82,6 +82,8 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._make_room(size)
         publish_bytes(self._path(name), hashlib.sha256(content).digest() + content)
+        # Another process may have put something in meanwhile.
+        self._make_room(0)
 
     def _path(self, name: str) -> Path:
         return self.folder / hashlib.sha256(name.encode()).hexdigest()

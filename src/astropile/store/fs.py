@@ -48,6 +48,9 @@ class FsspecStore(Store):
             kind = url.partition("://")[0]
             raise MissingExtraError(f"a tree at {kind}:// ({error})", "remote") from error
         self._root = root.rstrip("/")
+
+    def _start_afresh(self) -> None:
+        super()._start_afresh()
         self._meetings: dict[str, threading.Lock] = {}
 
     def url_of(self, key: str) -> str:

@@ -14,7 +14,6 @@ References
 from __future__ import annotations
 
 import base64
-import os
 import random
 import re
 import time
@@ -81,7 +80,6 @@ class HttpStore(Store):
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             coded = base64.b64encode(pair.encode()).decode()
             self._headers.setdefault("Authorization", f"Basic {coded}")
-        self._managers: dict[int, Any] = {}
 
     def url_of(self, key: str) -> str:
         """
@@ -241,7 +239,7 @@ class HttpStore(Store):
         try:
             for _ in range(_MAX_REDIRECTS + 1):
                 self._count(key, requests=1)
-                response = self._manager().request(
+                response = self._connections().request(
                     "GET",
                     url,
                     headers=sent,
@@ -323,23 +321,22 @@ class HttpStore(Store):
                 time.sleep(min(max(backoff, error.wait), self.options.max_wait))
         raise AssertionError("attempts is at least one")
 
-    def _manager(self) -> Any:
+    def _start_afresh(self) -> None:
+        super()._start_afresh()
         # Connections of a parent process must not be used by its children.
-        manager = self._managers.get(os.getpid())
-        if manager is None:
-            with self._lock:
-                manager = self._managers.get(os.getpid())
-                if manager is None:
-                    self._managers.clear()
-                    manager = self._urllib3.PoolManager(
-                        num_pools=8,
-                        maxsize=self.options.connections,
-                        timeout=self._urllib3.Timeout(
-                            connect=self.options.timeout, read=self.options.timeout
-                        ),
-                    )
-                    self._managers[os.getpid()] = manager
-        return manager
+        self._manager: Any = None
+
+    def _connections(self) -> Any:
+        with self._lock:
+            if self._manager is None:
+                self._manager = self._urllib3.PoolManager(
+                    num_pools=8,
+                    maxsize=self.options.connections,
+                    timeout=self._urllib3.Timeout(
+                        connect=self.options.timeout, read=self.options.timeout
+                    ),
+                )
+            return self._manager
 
 
 class _Filled:

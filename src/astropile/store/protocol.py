@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -132,6 +133,17 @@ class Wanted:
     size: int | None = None
 
 
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store._start_afresh()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Store(ABC):
     """
     A tree of named objects of which ranges can be had.
@@ -154,12 +166,17 @@ class Store(ABC):
     def __init__(self, url: str, options: RemoteOptions) -> None:
         self.url, self.options = url, options
         self.n_requests = self.n_bytes = 0
-        self._lock = threading.Lock()
         self._versions: dict[str, Version] = {}
-        self._pools: dict[int, ThreadPoolExecutor] = {}
+        self._start_afresh()
+        _stores.add(self)
         self._cache = None
         if options.cache_dir is not None:
             self._cache = Cache(Path(options.cache_dir).expanduser(), options.cache_bytes)
+
+    def _start_afresh(self) -> None:
+        """Forget threads and locks: those of a parent process are of no use after a fork."""
+        self._lock, self._cache_lock = threading.Lock(), threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self.options)
@@ -338,17 +355,15 @@ class Store(ABC):
         if content is None:
             content = read()
             if content is not None:
-                self._cache.put(name, content)
+                with self._cache_lock:
+                    self._cache.put(name, content)
         return content
 
     def _submit(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
-        # The threads of a parent process do not survive a fork.
         with self._lock:
-            pool = self._pools.get(os.getpid())
-            if pool is None:
-                self._pools.clear()
-                pool = ThreadPoolExecutor(self.options.connections, "astropile-fetch")
-                self._pools[os.getpid()] = pool
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.options.connections, "astropile-fetch")
+            pool = self._pool
         return pool.submit(work, *args)
 
     def _count(self, key: str, *, requests: int = 0, n_bytes: int = 0) -> None:

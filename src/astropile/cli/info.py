@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,7 @@ from astropile.healpix import n_pixels
 from astropile.layout import MANIFEST_DIR, REJECTED_FILE, ROOT_FILE
 from astropile.names import COMMON_COLUMNS, FORMAT_VERSION
 from astropile.schema import Column, Survey, column_names
+from astropile.store.protocol import RemotePath, TreePath, tree_path
 from astropile.view import Leaf, ListOf, Node, view_type
 
 HELP: Final = "say what a tree holds: objects, sky, columns, units, licence"
@@ -38,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         The command's parser.
     """
     parser.add_argument(
-        "tree", metavar="TREE", type=Path, help="a data folder or a subset's folder"
+        "tree",
+        metavar="TREE",
+        type=tree_path,
+        help="a data folder or a subset's folder, or the URL of a subset's folder",
     )
 
 
@@ -57,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
         Exit status.
     """
     out = Printer(args)
-    tree = args.tree.expanduser()
-    subsets = () if (tree / ROOT_FILE).is_file() else list_subsets(tree)
+    tree = args.tree
+    is_subset = isinstance(tree, RemotePath) or (tree / ROOT_FILE).is_file()
+    subsets = () if is_subset else list_subsets(tree)
     catalogs = [open_catalog(tree, name) for name in subsets] or [open_catalog(tree)]
     facts = [_facts(catalog) for catalog in catalogs]
     out.document({"path": tree, "subsets": facts})
@@ -85,7 +90,7 @@ def _facts(catalog: Catalog) -> dict[str, Any]:
         "n_objects": len(catalog),
         "n_partitions": len(counts),
         "n_shards": len(catalog.shards),
-        "n_bytes": folder_size(catalog.path),
+        "n_bytes": _size(catalog),
         "sky_fraction": len(counts) / n_pixels(catalog.order),
         "objects_per_partition": {
             "min": min(counts),
@@ -119,15 +124,20 @@ def _histogram(counts: list[int]) -> list[dict[str, int]]:
     ]
 
 
+def _size(catalog: Catalog) -> int | None:
+    """Add up the files, where they can be listed."""
+    path: TreePath = catalog.path
+    return None if isinstance(path, RemotePath) else folder_size(path)
+
+
 def _rejected(catalog: Catalog) -> dict[str, int]:
     """Say why objects were left out, and how many for each reason."""
     path = catalog.path / MANIFEST_DIR / REJECTED_FILE
     reasons: Counter[str] = Counter()
-    if path.is_file():
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                entry = json.loads(line)
-                reasons[str(entry["reason"])] += int(entry["count"])
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_bytes().splitlines():
+            entry = json.loads(line)
+            reasons[str(entry["reason"])] += int(entry["count"])
     return dict(reasons.most_common())
 
 
@@ -235,7 +245,7 @@ def _lines(catalog: Catalog, facts: dict[str, Any], *, verbose: bool) -> list[st
         ("of the sky", f"{facts['sky_fraction']:.2%}"),
         ("objects in each", f"{per['min']:,} to {per['max']:,}; partitions: {histogram}"),
         ("shards", f"{facts['n_shards']:,}, layout {facts['layout']}"),
-        ("on disk", size_text(facts["n_bytes"])),
+        ("on disk", "not known" if facts["n_bytes"] is None else size_text(facts["n_bytes"])),
         ("snapshot", catalog.snapshot[:16]),
         ("licence", survey.licence),
         ("cite", " ".join(survey.citation.split())),

@@ -13,6 +13,7 @@ from astropile.catalog import Catalog, open_catalog
 from astropile.cli.failures import RefusedError
 from astropile.cli.output import Printer, count_text, folder_size, size_text
 from astropile.matched import save_match
+from astropile.store.protocol import tree_path
 
 HELP: Final = "match two trees on the sky and save the pairs"
 DESCRIPTION: Final = """\
@@ -45,8 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         The command's parser.
     """
-    parser.add_argument("left", metavar="LEFT", type=Path, help="a tree")
-    parser.add_argument("right", metavar="RIGHT", type=Path, help="another tree")
+    parser.add_argument(
+        "left", metavar="LEFT", type=tree_path, help="a tree: its folder, or the URL of a subset"
+    )
+    parser.add_argument("right", metavar="RIGHT", type=tree_path, help="another tree")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT", help="the folder to make"
     )

@@ -47,7 +47,8 @@ def cross_match(
     -----
     Positions come from the catalogues beside the data, 16 bytes per object: no shard is
     opened. Of a remote catalog matched with a much smaller one, only the surroundings of the
-    smaller one's objects are read. How either is split into partitions and shards plays no part in the result.
+    smaller one's objects are read. How either is split into partitions and shards plays no part
+    in the result.
 
     Examples
     --------

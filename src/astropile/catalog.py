@@ -36,6 +36,7 @@ from astropile.layout import (
 )
 from astropile.manifest import Root, read_root
 from astropile.names import COMMON_COLUMNS
+from astropile.outputs import Outputs
 from astropile.query import Queries
 from astropile.schema import Ragged, Survey
 from astropile.select import SkySelections
@@ -72,7 +73,7 @@ class CatalogShard:
     n_objects: int
 
 
-class Catalog(SkySelections, Queries):
+class Catalog(SkySelections, Queries, Outputs):
     """
     One subset of a tree, open for reading.
 

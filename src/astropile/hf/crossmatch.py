@@ -24,7 +24,8 @@ from astropile.healpix import ang2pix
 from astropile.hf.builder import TreeBuilder, open_subset
 from astropile.hf.features import conform_columns, empty_table
 from astropile.hf.lazy import lazy_dataset
-from astropile.hf.rows import DatasetRows, Rows, RowSource, TreeRows, hash_of
+from astropile.hf.rows import DatasetRows, Rows, RowSource, TreeRows, as_numpy, hash_of
+from astropile.match.join import cross_match
 from astropile.match.positions import Find, Pairs, match_positions
 from astropile.names import COMMON_COLUMNS
 from astropile.sky import mean_position
@@ -119,11 +120,10 @@ def cross_match_datasets(
     for name in names:
         if not flat and name in _OWN:
             raise MatchError("a side", "a name that is no column of a pair", repr(name))
-    positions = [side.positions() for side in sides]
-    pairs = match_positions(*positions[0], *positions[1], radius_arcsec=radius_arcsec, find=find)
-
+    pairs = _pairs(sides, radius_arcsec, find)
     rows = (pairs.left, pairs.right)
-    ra, dec = _mean_positions(positions, rows)
+    lines = [side.lines(places) for side, places in zip(sides, rows, strict=True)]
+    ra, dec = _mean_positions(*lines)
     own = {
         "ra": ra,
         "dec": dec,
@@ -131,7 +131,7 @@ def cross_match_datasets(
         "separation": pairs.separation_arcsec,
     }
     source = PairRows([side.kept for side in sides], names, rows, own, flat=flat)
-    catalog = _catalog(sides, names, pairs, own)
+    catalog = _catalog(sides, names, pairs, own, lines)
     catalog.meta.update(
         {
             "match_radius_arcsec": float(radius_arcsec),
@@ -142,15 +142,22 @@ def cross_match_datasets(
     return CrossMatch(catalog, lazy_dataset(source, _info(sides, names, radius_arcsec)))
 
 
+def _pairs(sides: Sequence[_Side], radius_arcsec: float, find: Find) -> Pairs:
+    trees = [side.whole_tree for side in sides]
+    if trees[0] is not None and trees[1] is not None:
+        return cross_match(trees[0], trees[1], radius_arcsec=radius_arcsec, find=find)
+    left, right = (side.positions() for side in sides)
+    return match_positions(*left, *right, radius_arcsec=radius_arcsec, find=find)
+
+
 def _mean_positions(
-    positions: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], rows: tuple[Rows, Rows]
+    left: Mapping[str, NDArray[Any]], right: Mapping[str, NDArray[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Average the two positions of each pair; opposite ones have no mean: the left one."""
-    (ra_left, dec_left), (ra_right, dec_right) = (
-        (ra[places], dec[places]) for (ra, dec), places in zip(positions, rows, strict=True)
+    ra, dec = mean_position(
+        np.stack([left["ra"], right["ra"]]), np.stack([left["dec"], right["dec"]]), axis=0
     )
-    ra, dec = mean_position(np.stack([ra_left, ra_right]), np.stack([dec_left, dec_right]), axis=0)
-    return np.where(np.isnan(ra), ra_left, ra), np.where(np.isnan(dec), dec_left, dec)
+    return np.where(np.isnan(ra), left["ra"], ra), np.where(np.isnan(dec), left["dec"], dec)
 
 
 class _Side:
@@ -198,36 +205,43 @@ class _Side:
             return {**facts, "snapshot": catalog.snapshot}
         return {"dataset": self.source.name, "fingerprint": self.source.fingerprint}
 
+    @property
+    def whole_tree(self) -> Catalog | None:
+        """The catalog, where the side is all of one."""
+        if isinstance(self.source, TreeRows) and self.source.chosen_rows is None:
+            return self.source.catalog
+        return None
+
     def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Read the positions of all rows."""
-        return self._column("ra"), self._column("dec")
-
-    def _column(self, name: str) -> NDArray[Any]:
         if isinstance(self.source, TreeRows):
-            return np.asarray(self.source.light(name).to_numpy(zero_copy_only=False))
-        return np.asarray(self.source.column(name).to_numpy())
+            found = self.source.light(["ra", "dec"])
+        else:
+            found = {name: as_numpy(self.source.column(name)) for name in ("ra", "dec")}
+        return found["ra"], found["dec"]
 
-    def identifiers(self, rows: Rows) -> dict[str, NDArray[Any]]:
+    def lines(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """Read the light columns that a line of the catalogue shows."""
         shown = [name for name in COMMON_COLUMNS if name != "healpix"]
         if isinstance(self.source, TreeRows):
-            return {name: self._column(name)[rows] for name in shown}
-        return {
-            name: self.source.column(name).to_numpy()[rows]
-            for name in shown
-            if name in self.source.schema.names
-        }
+            return self.source.light(shown, rows)
+        table = self.source.read(rows, [name for name in shown if name in self.source.types])
+        columns = zip(table.column_names, table.columns, strict=True)
+        return {name: as_numpy(column) for name, column in columns}
 
 
 def _catalog(
-    sides: Sequence[_Side], names: Sequence[str], pairs: Pairs, own: Mapping[str, NDArray[Any]]
+    sides: Sequence[_Side],
+    names: Sequence[str],
+    pairs: Pairs,
+    own: Mapping[str, NDArray[Any]],
+    lines: Sequence[Mapping[str, NDArray[Any]]],
 ) -> Table:
     table = Table(dict(own))
-    for side, name, rows in zip(sides, names, (pairs.left, pairs.right), strict=True):
+    for name, rows, columns in zip(names, (pairs.left, pairs.right), lines, strict=True):
         table[f"row_{name}"] = rows
-        for column, values in side.identifiers(rows).items():
-            text = values.dtype.kind == "O"
-            table[f"{column}_{name}"] = values.astype(np.str_) if text else values
+        for column, values in columns.items():
+            table[f"{column}_{name}"] = values
     for column in table.colnames:
         if column.startswith(("ra", "dec")):
             table[column].unit = "deg"

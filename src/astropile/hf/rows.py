@@ -37,6 +37,9 @@ from astropile.view import Node, columns_needed, standard_table, view_type
 LIGHT_NBYTES = 256 * 2**20
 """Light columns are kept in memory once read, where all of them take less than this."""
 
+REMOTE_LIGHT_NBYTES = 8 * 2**20
+"""The same for a tree behind a URL: fewer rows are worth a download of all."""
+
 BATCH_NBYTES = 32 * 2**20
 """About how much is read at once when rows are read one after another."""
 
@@ -297,28 +300,48 @@ class TreeRows(RowSource):
     def __len__(self) -> int:
         return self._n
 
-    def light(self, name: str) -> pa.Array:
+    @property
+    def chosen_rows(self) -> Rows | None:
+        """Rows of the catalog that these are; None for all."""
+        return self._rows
+
+    def light(self, names: Sequence[str], rows: Rows | None = None) -> dict[str, NDArray[Any]]:
         """
-        Read a light column of all rows, whether or not it is among those kept.
+        Read light columns, whether or not they are among those kept.
 
         Parameters
         ----------
-        name : str
-            A common column, or a native one that is one number or string each.
+        names : sequence of str
+            Common columns, or native ones that are one number or string each.
+        rows : ndarray of int, optional
+            Row numbers; by default all.
 
         Returns
         -------
-        pyarrow.Array
-            Its values.
+        dict of str to ndarray
+            The values; text as str.
         """
-        column = self._light_columns((name,)).column(name)
-        return column if self._rows is None else column.take(pa.array(self._rows))
+        here = self._rows
+        if rows is not None:
+            here = rows if here is None else here[rows]
+        if here is not None and not self._keeps and len(here) < len(self._catalog) // 4:
+            taken: dict[str, Any] = self._catalog.take(here, list(names))
+            return {
+                name: np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+                for name, values in taken.items()
+            }
+        batch = self._light_columns(tuple(names))
+        if here is not None:
+            batch = batch.take(pa.array(here))
+        return {name: as_numpy(batch.column(name)) for name in names}
 
     @cached_property
     def _keeps(self) -> bool:
         """Whether light columns stay in memory once read."""
         n_columns = len(self._catalog.light_columns)
-        return len(self._catalog) * 8 * n_columns <= LIGHT_NBYTES
+        is_near = isinstance(self._path, Path)
+        limit = LIGHT_NBYTES if is_near else REMOTE_LIGHT_NBYTES
+        return len(self._catalog) * 8 * n_columns <= limit
 
     def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
         """
@@ -421,6 +444,24 @@ class _Plan:
 
     light: tuple[str, ...]
     """All light columns to read."""
+
+
+def as_numpy(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """
+    Give a column of numbers or text as an array.
+
+    Parameters
+    ----------
+    column : pyarrow.Array or ChunkedArray
+        The column.
+
+    Returns
+    -------
+    ndarray
+        Its values; text as str.
+    """
+    values = np.asarray(column)
+    return values.astype(np.str_) if values.dtype.kind == "O" else values
 
 
 def _choose(batch: pa.RecordBatch, rows: Rows) -> pa.RecordBatch:

@@ -336,7 +336,13 @@ class Catalog(SkySelections, Queries, Outputs):
         table = self._table(shard)
         with LocalFile(shard.path, table.file_size) as file:
             known = self._verified.get(shard.path)
-            if known != file.state:
+            if known is not None and known != file.state:
+                raise FormatError(
+                    str(shard.path),
+                    "the file that was read before",
+                    "another or a changed one; open the tree again to read it",
+                )
+            if known is None:
                 head = np.empty(min(HEAD_NBYTES, table.file_size), np.uint8)
                 file.read_into(0, head.data)
                 if head_hash(head.data) != table.head:

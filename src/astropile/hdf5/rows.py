@@ -29,6 +29,17 @@ HEAD_NBYTES: Final = 65536
 _FACTS: Final = "#"
 """Suffix of the arrays that say more than where a column starts."""
 
+_NOT_A_TABLE: Final = (
+    pa.ArrowException,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)
+"""What reading a damaged Arrow file can raise."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -155,7 +166,8 @@ def dump_tables(tables: Iterable[RowTable]) -> bytes:
     sink = pa.BufferOutputStream()
     writer: Any = None
     for table in tables:
-        arrays: dict[str, Any] = {_FACTS: np.array([table.file_size, table.head, table.n_objects])}
+        facts = [table.file_size, table.head, table.n_objects, 0]
+        arrays: dict[str, Any] = {_FACTS: np.array(facts)}
         for name, place in table.places.items():
             arrays[name] = place.starts
             if place.sizes is not None:
@@ -164,11 +176,14 @@ def dump_tables(tables: Iterable[RowTable]) -> bytes:
         for name, values in table.offsets.items():
             arrays[f"{name}{_FACTS}values"] = values.reshape(-1)
         # A shard may lack chunks where another has them (a short ragged column is contiguous).
+        lengths = [len(array) for array in arrays.values()]
+        values = np.concatenate(list(arrays.values()))
+        values[3] = _own_hash(list(arrays), np.array(lengths), values)
         batch = pa.record_batch(
             [
                 pa.array([list(arrays)]),
-                pa.array([[len(array) for array in arrays.values()]], pa.list_(pa.int64())),
-                _one_list(np.concatenate(list(arrays.values()))),
+                pa.array([lengths], pa.list_(pa.int64())),
+                _one_list(values),
             ],
             names=["name", "length", "value"],
         )
@@ -178,6 +193,14 @@ def dump_tables(tables: Iterable[RowTable]) -> bytes:
     assert writer is not None
     writer.close()
     return bytes(sink.getvalue())
+
+
+def _own_hash(names: list[str], lengths: NDArray[np.int64], values: NDArray[np.int64]) -> int:
+    """Hash a table but for the hash itself, its fourth value."""
+    digest = hashlib.blake2b("\n".join(names).encode(), digest_size=8)
+    for part in (lengths, values[:3], values[4:]):
+        digest.update(np.ascontiguousarray(part, "<i8").data)
+    return int.from_bytes(digest.digest(), "little") >> 1
 
 
 def _one_list(values: NDArray[np.int64]) -> pa.Array:
@@ -209,11 +232,12 @@ def load_tables(content: Any, where: str) -> list[RowTable]:
     try:
         reader = pa.ipc.open_file(pa.py_buffer(content))
         return [_load(reader.get_batch(i)) for i in range(reader.num_record_batches)]
-    except (pa.ArrowInvalid, KeyError, ValueError, IndexError, TypeError) as error:
+    except _NOT_A_TABLE as error:
         raise FormatError(where, "the row tables of a partition", str(error)) from error
 
 
 def _load(batch: pa.RecordBatch) -> RowTable:
+    batch.validate(full=True)
     names = batch.column("name")[0].as_py()
     lengths = batch.column("length")[0].values.to_numpy()
     values = batch.column("value")[0].values.to_numpy()
@@ -224,7 +248,10 @@ def _load(batch: pa.RecordBatch) -> RowTable:
         name: values[end - length : end]
         for name, end, length in zip(names, ends, lengths, strict=True)
     }
-    file_size, head, n_objects = (int(value) for value in arrays.pop(_FACTS))
+    file_size, head, n_objects, *own = (int(value) for value in arrays.pop(_FACTS))
+    # The tables of format 1.0's first trees carry no hash of their own.
+    if own and own != [_own_hash(names, lengths, values)]:
+        raise ValueError("its values are not those that were written")
     places: dict[str, Place] = {}
     offsets: dict[str, NDArray[np.int64]] = {}
     for name, starts in arrays.items():

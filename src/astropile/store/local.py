@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,6 +19,8 @@ from astropile.errors import FormatError
 
 THREADS_FROM_NBYTES: Final = 2**20
 """Less than this is read and decoded on the calling thread."""
+
+_O_NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 
@@ -50,17 +53,21 @@ class LocalFile:
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # Not blocking: a pipe in a file's place would keep us waiting for ever.
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _O_NONBLOCK)
         except FileNotFoundError as error:
             raise FormatError(str(path), "a shard of the subset", "no such file") from error
         self.state = self._stat()
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            self.close()
+            raise FormatError(str(path), "a regular file", "something else")
         if self.state[0] != size:
             self.close()
             raise FormatError(str(path), f"{size} bytes", f"{self.state[0]} bytes")
 
     def _stat(self) -> tuple[int, ...]:
-        stat = os.fstat(self._descriptor)
-        return stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_dev
+        found = os.fstat(self._descriptor)
+        return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
 
     def __enter__(self) -> Self:
         return self

@@ -628,3 +628,26 @@ def test_hugging_face(fresh, folder):
     catalog, pairs = cross_match_datasets(builder, f"{fresh.url}/fast/main", match_radius=1.0)
     assert len(pairs) == len(catalog) == 80
     assert pairs[5]["toy_left"] == local[int(catalog["row_toy_left"][5])]
+
+
+def test_lopsided_hugging_face_match(fresh, folder, tmp_path, monkeypatch):
+    """Pairs with a large remote tree are those with the same tree on disk; its catalogue stays
+    unread."""
+    pytest.importorskip("datasets")
+    from astropile import cross_match_datasets
+
+    few = toy.make_batch(2, seed=9, ra=[10.0, 200.0], dec=[5.0, -40.0])
+    toy.write_native(tmp_path / "native/a.npz", few)
+    build_catalog(toy.SURVEY, tmp_path / "native", tmp_path / "few", order=1)
+    monkeypatch.setattr("astropile.remote._SHARD_NBYTES", 0)
+    monkeypatch.setattr("astropile.remote._ROW_TABLE_NBYTES", 0)
+    monkeypatch.setattr("astropile.hf.rows.REMOTE_LIGHT_NBYTES", 0, raising=False)
+    expected = cross_match_datasets(tmp_path / "few", folder / "compact", match_radius=1.0)
+    fresh.clear()
+    remote = opened(fresh)
+    found = cross_match_datasets(tmp_path / "few", remote, match_radius=1.0)
+    assert len(found.catalog) == 1
+    assert found.catalog.as_array().tolist() == expected.catalog.as_array().tolist()
+    assert found.catalog.meta == expected.catalog.meta
+    assert found.dataset[0] == expected.dataset[0]
+    assert not [ask for ask in fresh.asked if ask.key.endswith(".parquet")]

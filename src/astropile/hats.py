@@ -289,7 +289,7 @@ def _rows_in(pixels: NDArray[np.int64], ranges: NDArray[np.int64]) -> NDArray[np
     return np.concatenate([np.empty(0, np.int64), *pieces])
 
 
-def open_dataset(folder: Path, columns: Sequence[str]) -> Any:
+def open_dataset(folder: Path, schema: pa.Schema) -> Any:
     """
     Open columns of a catalogue without reading them.
 
@@ -297,8 +297,8 @@ def open_dataset(folder: Path, columns: Sequence[str]) -> Any:
     ----------
     folder : Path
         The catalogue's folder.
-    columns : sequence of str
-        Which, in this order.
+    schema : pyarrow.Schema
+        Which columns, in what order.
 
     Returns
     -------
@@ -307,14 +307,8 @@ def open_dataset(folder: Path, columns: Sequence[str]) -> Any:
     """
     import pyarrow.dataset as ds  # costs half a second: it imports pandas
 
-    paths = catalogue_files(folder)
-    schema = pq.read_schema(paths[0])
-    return ds.dataset(
-        [str(path) for path in paths],
-        schema=pa.schema([schema.field(name) for name in columns]),
-        format="parquet",
-        partitioning=None,
-    )
+    paths = [str(path) for path in catalogue_files(folder)]
+    return ds.dataset(paths, schema=schema, format="parquet", partitioning=None)
 
 
 def read_hats(folder: Path, columns: list[str] | None) -> pa.Table:

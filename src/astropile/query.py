@@ -96,7 +96,7 @@ class Queries:
         if not where.strip():
             raise QueryError(where, "a condition, as SQL has after WHERE, is missing")
         statement = f"SELECT {ROW_NUMBER} FROM catalog WHERE ({where}\n)"  # noqa: S608
-        with _Engine(self.root, self.path, memory_nbytes).opened() as engine:
+        with _Engine(self.root, self._relation, memory_nbytes).opened() as engine:
             table = engine.ask(statement, where, condition=True)
         return np.sort(np.asarray(table[ROW_NUMBER].to_numpy(), np.int64))
 
@@ -125,13 +125,17 @@ class Queries:
         MissingExtraError
             If DuckDB is not installed.
         """
-        with _Engine(self.root, self.path, memory_nbytes).opened() as engine:
+        with _Engine(self.root, self._relation, memory_nbytes).opened() as engine:
             return engine.ask(query, query)
 
     @property
     def query_columns(self) -> tuple[str, ...]:
         """Names that `query` and `sql` know: one number or string per object each."""
         return tuple(source.name for source in _sources(self.root.survey))
+
+    def _relation(self, schema: pa.Schema) -> Any:
+        """Give columns of the catalogue as something that DuckDB can read as often as it must."""
+        return open_dataset(self.path / CATALOG_DIR, schema)
 
 
 @dataclass(frozen=True)
@@ -189,12 +193,15 @@ def _sources(survey: Survey) -> list[_Source]:
 class _Engine:
     """DuckDB over one catalogue, shut in."""
 
-    def __init__(self, root: Root, path: Path, memory_nbytes: int) -> None:
-        self._root, self._folder = root, path / CATALOG_DIR
+    def __init__(
+        self, root: Root, relation: Callable[[pa.Schema], Any], memory_nbytes: int
+    ) -> None:
+        self._root, self._relation = root, relation
         self._memory = memory_nbytes
-        self._dotted: list[str] = []
         self._where = f"{root.survey.name}/{root.subset}"
+        self._kinds = _stored_kinds(root.survey)
         self._sources = _sources(root.survey)
+        self._dotted: list[str] = []
         self._exact = {source.name: source.sql_name for source in self._sources}
         self._any_case: dict[str, str] = {}
         for source in self._sources:
@@ -202,7 +209,7 @@ class _Engine:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[_Engine]:
-        """Start DuckDB, show it the catalogue, and shut every door."""
+        """Start DuckDB and shut every door."""
         try:
             import duckdb
         except ImportError as error:
@@ -211,7 +218,8 @@ class _Engine:
         with tempfile.TemporaryDirectory(prefix="astropile-query-") as spill:
             self._connection: Any = duckdb.connect(":memory:", config={"temp_directory": spill})
             try:
-                self._show()
+                for source in self._sources:
+                    self._make_functions(source)
                 for setting in (
                     f"memory_limit = '{max(self._memory, 2**24)}B'",
                     "python_enable_replacements = false",
@@ -225,48 +233,50 @@ class _Engine:
 
     # -- the table
 
-    def _show(self) -> None:
-        """Make the view ``catalog``."""
-        survey = self._root.survey
-        base = dict.fromkeys((*COMMON_COLUMNS, SHARD_COLUMN, ROW_COLUMN))
-        base.update(dict.fromkeys(c.name for c in survey.columns if c.is_light))
-        dataset = open_dataset(self._folder, list(base))
-        # By place: the names may differ in capital letters only.
-        column = {name: f"c{number}" for number, name in enumerate(base)}
-        kinds = {field.name: field.type for field in dataset.schema}
-        self._connection.register("_files", dataset)
-        fields: dict[str, str] = {}
+    def _show(self, names: set[str], relation: Callable[[pa.Schema], Any]) -> None:
+        """Make the view ``catalog`` of the columns that SQL knows by these names."""
+        chosen: dict[str, _Source] = {}
         for source in self._sources:
-            if source.sql_name not in fields:
-                fields[source.sql_name] = self._field(source, column, kinds)
-        listed = ", ".join(f"{text} AS {_quoted(name)}" for name, text in fields.items())
-        places = ", ".join(column.values())
+            if source.sql_name in names:
+                chosen.setdefault(source.sql_name, source)
+        needed = dict.fromkeys(name for source in chosen.values() for name in _needs(source))
+        # DuckDB cannot read a table of no column.
+        base = list(needed) or ["healpix"]
+        schema = pa.schema([(name, self._kinds[name]) for name in base])
+        self._connection.register("_files", relation(schema))
+        # By place: names may differ in capital letters only.
+        column = {name: f"c{number}" for number, name in enumerate(base)}
+        fields = [f"{self._field(s, column)} AS {_quoted(name)}" for name, s in chosen.items()]
         self._connection.execute(
-            f"CREATE VIEW catalog AS SELECT {listed} FROM _files AS files({places})"  # noqa: S608
+            f"CREATE OR REPLACE VIEW catalog AS SELECT {', '.join(fields) or 'c0'} "  # noqa: S608
+            f"FROM _files AS files({', '.join(column.values())})"
         )
 
-    def _field(
-        self, source: _Source, column: Mapping[str, str], kinds: Mapping[str, pa.DataType]
-    ) -> str:
+    def _field(self, source: _Source, column: Mapping[str, str]) -> str:
         """Write how a column of the view is made of the files' columns."""
+        arguments = ", ".join(column[name] for name in _needs(source))
         match source.origin:
             case Constant(value):
                 return _literal(value)
-            case Formula(expression, dtype):
-                names = names_in(expression)
-                function = f"formula_{column.get(source.name, source.sql_name)}"
-                work = partial(_evaluate, expression, names, dtype)
-                self._function(function, work, [kinds[name] for name in names], _SQL_TYPES[dtype])
-                return f"{_quoted(function)}({', '.join(column[name] for name in names)})"
+            case Formula():
+                return f"{_quoted(f'formula of {source.sql_name}')}({arguments})"
             case str(name) if name == ROW_NUMBER:
-                places = ("healpix", SHARD_COLUMN, ROW_COLUMN)
-                work = partial(_row_numbers, *_starts(self._root.partitions))
-                self._function("row_number_of", work, [kinds[name] for name in places], "BIGINT")
-                return f"row_number_of({', '.join(column[name] for name in places)})"
+                return f"row_number_of({arguments})"
             case name:
-                if pa.types.is_floating(kinds[name]):
-                    return f"nullif({column[name]}, 'nan')"
-                return column[name]
+                floating = pa.types.is_floating(self._kinds[name])
+                return f"nullif({arguments}, 'nan')" if floating else arguments
+
+    def _make_functions(self, source: _Source) -> None:
+        """Give DuckDB the functions that a column is made with."""
+        needs = _needs(source)
+        kinds = [self._kinds[name] for name in needs]
+        match source.origin:
+            case Formula(expression, dtype):
+                work = partial(_evaluate, expression, needs, dtype)
+                self._function(f"formula of {source.sql_name}", work, kinds, _SQL_TYPES[dtype])
+            case str(name) if name == ROW_NUMBER:
+                work = partial(_row_numbers, *_starts(self._root.partitions))
+                self._function("row_number_of", work, kinds, "BIGINT")
 
     def _function(
         self, name: str, work: Callable[..., pa.Array], kinds: list[pa.DataType], result: str
@@ -287,7 +297,11 @@ class _Engine:
     def ask(self, statement: str, text: str, *, condition: bool = False) -> pa.Table:
         """Check a question, put it, and give the answer; `text` is what the user wrote."""
         try:
-            statement = self._checked(statement, text, condition=condition)
+            statement, names = self._checked(statement, text, condition=condition)
+            # First without the files: what is wrong is found before anything is read.
+            self._show({*self._exact.values()}, pa.Schema.empty_table)
+            self._connection.sql(statement)
+            self._show(names, self._relation)
             return self._connection.sql(statement).to_arrow_table()
         except self._duckdb.OutOfMemoryException as error:
             reason = f"it needs more than {self._memory} bytes of memory: {_line(error)}"
@@ -308,8 +322,12 @@ class _Engine:
         found = _NO_TABLE.search(reason)
         return next((name for name in self._dotted if found and name.startswith(found[1])), None)
 
-    def _checked(self, statement: str, text: str, *, condition: bool) -> str:
-        """Take a statement apart, refuse what is not a question, and spell the names for SQL."""
+    def _checked(self, statement: str, text: str, *, condition: bool) -> tuple[str, set[str]]:
+        """
+        Take a statement apart, refuse what is not a question, and spell the names for SQL.
+
+        Gives the statement, and the columns of the view that it needs.
+        """
         cursor = self._connection.execute("SELECT json_serialize_sql(?)", [statement])
         parsed = json.loads(cursor.fetchall()[0][0])
         if parsed["error"]:
@@ -320,30 +338,78 @@ class _Engine:
         if condition and not _is_condition(statements[0]["node"]):
             raise QueryError(text, "one condition, as SQL has after WHERE")
         nodes = list(_nodes(statements[0]))
-        references = [node["column_names"] for node in nodes if node.get("class") == "COLUMN_REF"]
+        references = [list(node["column_names"]) for node in _references(nodes)]
         self._dotted = [".".join(parts) for parts in references if len(parts) > 1]
         for node in nodes:
             if node.get("type") == "TABLE_FUNCTION":
                 name = node["function"]["function_name"]
                 if name not in TABLE_FUNCTIONS:
                     raise QueryError(text, f"{name}() is not allowed: a query reads the catalogue")
-        own = {str(node.get("alias", "")).lower() for node in nodes}
+        tables = {str(node.get("alias", "")).lower() for node in nodes if "class" not in node}
+        own = {str(node.get("alias", "")).lower() for node in nodes if "class" in node}
         for node in nodes:
             own.update(str(name).lower() for name in node.get("column_name_alias") or ())
+        needed: set[str] = set()
+        for node, parts in zip(_references(nodes), references, strict=True):
+            node["column_names"], known = self._spelled(parts, own)
+            # A name that is no column may be a result's, or a table's as a whole.
+            if known or parts[-1].lower() not in own - tables:
+                needed.add(known or "*")
         for node in nodes:
-            if node.get("class") == "COLUMN_REF":
-                node["column_names"] = self._spelled(node["column_names"], own)
+            needed.update(self._any_case.get(n.lower(), "*") for n in node.get("using_columns", ()))
+        if "*" in needed or any(_takes_all(node) for node in nodes):
+            needed.update(self._exact.values())
         cursor = self._connection.execute("SELECT json_deserialize_sql(?)", [json.dumps(parsed)])
-        return str(cursor.fetchall()[0][0])
+        return str(cursor.fetchall()[0][0]), needed
 
-    def _spelled(self, parts: list[str], own: set[str]) -> list[str]:
+    def _spelled(self, parts: list[str], own: set[str]) -> tuple[list[str], str | None]:
         """Give a name as the view has it: dots rejoined, capital letters told apart."""
         for first in range(len(parts)):
             name = ".".join(parts[first:])
             known = self._exact.get(name) or self._any_case.get(name.lower())
-            if known and name.lower() not in own:
-                return [*parts[:first], known]
-        return parts
+            if known:
+                return (parts if name.lower() in own else [*parts[:first], known]), known
+        return parts, None
+
+
+def _stored_kinds(survey: Survey) -> dict[str, pa.DataType]:
+    """Give the types of the catalogue's columns."""
+
+    def kind(dtype: str) -> pa.DataType:
+        return pa.string() if dtype.startswith("S") else pa.from_numpy_dtype(np.dtype(dtype))
+
+    kinds = {"ra": pa.float64(), "dec": pa.float64(), "healpix": pa.int64()}
+    kinds |= {SHARD_COLUMN: pa.int32(), ROW_COLUMN: pa.int64()}
+    for name in ("object_id", "observation_id"):
+        kinds[name] = kind(survey[str(survey.aliases[name])].dtype)
+    native = {column.name: kind(column.dtype) for column in survey.columns if column.is_light}
+    return {**native, **kinds}
+
+
+def _needs(source: _Source) -> tuple[str, ...]:
+    """Name the columns of the catalogue that a column of the view is made of."""
+    match source.origin:
+        case Constant():
+            return ()
+        case Formula(expression):
+            return names_in(expression)
+        case str(name) if name == ROW_NUMBER:
+            return ("healpix", SHARD_COLUMN, ROW_COLUMN)
+        case name:
+            return (name,)
+
+
+def _references(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [node for node in nodes if node.get("class") == "COLUMN_REF"]
+
+
+def _takes_all(node: Mapping[str, Any]) -> bool:
+    """Tell whether a part of a statement may read columns that it does not name."""
+    return (
+        node.get("class") == "STAR"
+        or node.get("type") in ("STAR", "PIVOT", "SHOW_REF")
+        or node.get("ref_type") == "NATURAL"
+    )
 
 
 def _evaluate(

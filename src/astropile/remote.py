@@ -117,6 +117,11 @@ class RemoteCatalog(Catalog):
             raise FormatError(str(folder), f"{len(self)} rows as the subset", f"{len(table)}")
         return table
 
+    def _relation(self, schema: pa.Schema) -> pa.Table:
+        from astropile.hats_remote import read_columns
+
+        return read_columns(self.path / CATALOG_DIR, schema.names, self.snapshot)
+
     def within(self, region: Region) -> NDArray[np.int64]:
         """
         Choose the objects in a region.

@@ -140,6 +140,55 @@ def test_sql(catalog, light):
     assert catalog.sql("SELECT i FROM range(3) AS t(i)")["i"].to_pylist() == [0, 1, 2]
 
 
+def test_only_what_is_needed_is_read(catalog, light, monkeypatch):
+    """A question reads the columns it names; one that may need more reads all."""
+    read = []
+    real = type(catalog)._relation
+    monkeypatch.setattr(
+        type(catalog), "_relation", lambda self, schema: read.append(schema) or real(self, schema)
+    )
+    place = ["healpix", "_shard", "_row"]
+    catalog.query("mag < 20")
+    assert read.pop().names == [*place, "FLUX_R", "A_R"]
+    assert catalog.sql("SELECT count(*) FROM catalog").to_pydict() == {"count_star()": [100]}
+    assert read.pop().names == ["healpix"]
+    n = catalog.sql("SELECT GOOD, count(*) AS n FROM catalog GROUP BY GOOD HAVING n > 1 ORDER BY n")
+    assert len(n) == 2
+    assert read.pop().names == ["GOOD"]
+    for statement in (
+        "SELECT c FROM catalog c",
+        "SELECT catalog FROM catalog",
+        "FROM catalog",
+        "SELECT COLUMNS('Z|forced.*') FROM catalog",
+    ):
+        table = catalog.sql(statement)
+        assert len(table) == 100
+        assert len(read.pop().names) > 10
+    assert len(catalog.sql("SELECT c FROM catalog c")["c"][0].as_py()) > 10
+    read.clear()
+    both = catalog.sql("SELECT a.Z FROM catalog a JOIN catalog b USING (object_id, ra, dec)")
+    assert len(both) >= 100
+    assert set(read.pop().names) == {"Z", "object_id", "ra", "dec"}
+    with pytest.raises(UnknownColumnError):
+        catalog.query("MAGG < 1")
+    assert read == []
+
+
+def test_behind_a_url(catalog, light):
+    """A tree behind a URL is asked in the same way, and only the columns needed come over."""
+    from astropile.testing.server import serve
+
+    with serve(catalog.path.parent.parent) as server:
+        far = open_catalog(f"{server.url}/toy", "main")
+        assert far.query("mag < 20").tolist() == catalog.query("mag < 20").tolist()
+        question = "SELECT healpix, count(*) AS n FROM catalog GROUP BY healpix ORDER BY healpix"
+        assert far.sql(question).equals(catalog.sql(question))
+        server.clear()
+        with pytest.raises(UnknownColumnError):
+            far.query("MAGG < 1")
+        assert server.asked == []
+
+
 def test_query_columns(catalog):
     """What can be asked is listed: common, standard and native names, none that is not light."""
     names = catalog.query_columns

@@ -253,6 +253,7 @@ def test_methods_of_datasets_work_on_it(left):
         left["z"][:40],
         left["z"][40:],
     ]
+    assert [row["z"] for row in left.__getitems__([3, 1])] == [left[3]["z"], left[1]["z"]]
     assert copy.deepcopy(left)[0] == left[0]
     assert "num_rows: 60" in repr(left)
 

@@ -171,11 +171,11 @@ def test_build_counts_what_it_read(command, sky, tmp_path):
 
 def test_build_takes_its_options(command, sky, tmp_path):
     """Order, subset and shard size reach the tree."""
-    words = ("--order", "6", "--subset", "mine", "--shard-size", "300KiB", "-q")
+    words = ("--order", "6", "--subset", "mine", "--layout", "fast", "--shard-size", "300KiB", "-q")
     code, out, _ = command("build", "decals", sky / "native" / "decals", tmp_path / "t", *words)
     assert (code, out) == (0, "")
     catalog = open_catalog(tmp_path / "t")
-    assert (catalog.order, catalog.subset) == (6, "mine")
+    assert (catalog.order, catalog.subset, catalog.root.layout) == (6, "mine", "fast")
     assert len(catalog.shards) > len(catalog.root.partitions)
 
 

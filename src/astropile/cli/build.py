@@ -101,6 +101,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--order", type=_order, default=4, metavar="K", help="HEALPix order of the partitions (4)"
     )
     parser.add_argument(
+        "--layout",
+        choices=("compact", "fast"),
+        default="compact",
+        help="compressed object by object, or not compressed (compact)",
+    )
+    parser.add_argument(
         "--shard-size",
         type=byte_size,
         default=SHARD_NBYTES,
@@ -151,6 +157,7 @@ def run(args: argparse.Namespace) -> int:
                     ("from", f"{count_text(plan['n_units'], 'unit')} of {plan['survey']} files"),
                     ("files", f"{plan['n_files']:,}, {size_text(plan['n_bytes'])}"),
                     ("order", plan["order"]),
+                    ("layout", plan["layout"]),
                     ("shards of at most", size_text(plan["shard_nbytes"])),
                     ("there already", "yes, to be replaced" if plan["exists"] else "no"),
                 ],
@@ -164,6 +171,7 @@ def run(args: argparse.Namespace) -> int:
         args.tree,
         subset=args.subset,
         order=args.order,
+        layout=args.layout,
         shard_nbytes=args.shard_size,
         duplicates=args.duplicates,
         tolerance=args.tolerance,
@@ -225,6 +233,7 @@ def _plan(args: argparse.Namespace) -> dict[str, Any]:
         "survey": survey.name,
         "subset": final.name,
         "order": args.order,
+        "layout": args.layout,
         "shard_nbytes": args.shard_size,
         "n_units": len(units),
         "n_files": len(paths),

@@ -196,3 +196,58 @@ def pixels_in_cone(ra: float, dec: float, radius_arcsec: float, order: int) -> N
         flat=True,
     )
     return np.unique(np.asarray(ipix).astype(np.int64))
+
+
+def neighbours(ipix: ArrayLike, order: int) -> NDArray[np.int64]:
+    """
+    Find the pixels that touch given ones.
+
+    Parameters
+    ----------
+    ipix : array_like, shape (n,), int64
+        Pixel numbers, NESTED.
+    order : int
+        HEALPix depth.
+
+    Returns
+    -------
+    ndarray, shape (n, 9), int64
+        Each pixel and those that share an edge or a corner with it; -1 where there are fewer,
+        as at the eight corners of base pixels where three meet.
+
+    Examples
+    --------
+    >>> np.sort(neighbours([0], 0))
+    array([[-1, -1,  0,  1,  2,  3,  4,  5,  8]])
+    """
+    import cdshealpix.nested as cds
+
+    given = np.atleast_1d(np.asarray(ipix, dtype=np.uint64))
+    if given.size == 0:
+        return np.empty((0, 9), dtype=np.int64)
+    return np.asarray(cds.neighbours(given, check_order(order))).astype(np.int64)
+
+
+def with_neighbours(ipix: ArrayLike, order: int) -> NDArray[np.int64]:
+    """
+    Add the pixels that touch given ones.
+
+    Parameters
+    ----------
+    ipix : array_like, shape (n,), int64
+        Pixel numbers, NESTED.
+    order : int
+        HEALPix depth.
+
+    Returns
+    -------
+    ndarray, shape (m,), int64
+        These and those that share an edge or a corner with one of them, sorted.
+
+    Examples
+    --------
+    >>> with_neighbours([0], 0)
+    array([0, 1, 2, 3, 4, 5, 8])
+    """
+    around = np.unique(neighbours(ipix, order))
+    return around[around >= 0]

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astropile.catalog import Catalog
+from astropile.errors import MatchError
+from astropile.layout import CATALOG_DIR
+from astropile.match.partitions import MEMORY_BYTES, PairsFile, Stop, match_files
 from astropile.match.positions import Find, Pairs, match_positions
 from astropile.remote import RemoteCatalog
 
 FEWER: Final = 4
 """With so many times fewer objects on the other side, only their surroundings are read."""
 
+BYTES_PER_OBJECT: Final = 200
+"""What matching whole catalogs in memory takes, about."""
+
 Positions: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def cross_match(
-    left: Catalog, right: Catalog, *, radius_arcsec: float, find: Find = "nearest"
+    left: Catalog,
+    right: Catalog,
+    *,
+    radius_arcsec: float,
+    find: Find = "nearest",
+    n_neighbors: int = 1,
+    min_radius_arcsec: float = 0.0,
+    exclude_self: bool = False,
+    memory_bytes: int = MEMORY_BYTES,
+    executor: Any = None,
+    work_dir: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    stop: Stop | None = None,
 ) -> Pairs:
     """
     Find which objects of two catalogs lie within a radius of each other.
@@ -30,8 +50,21 @@ def cross_match(
         The catalogs; of any orders.
     radius_arcsec : float
         Largest accepted separation [arcsec], inclusive.
-    find : {'nearest', 'all', 'mutual'}
+    find, n_neighbors, min_radius_arcsec, exclude_self
         As for `match_positions`.
+    memory_bytes : int
+        Memory for the work. Local catalogs that need more are matched a part of the sky at a
+        time; the result is the same.
+    executor : Executor or dask.distributed.Client, optional
+        Who matches the parts: any `concurrent.futures.Executor`, of threads or processes, or
+        a Dask client. Each worker may use `memory_bytes`.
+    work_dir : path, optional
+        A folder for the pairs of finished parts: a match of parts that was stopped goes on
+        from them when it is started again.
+    progress : bool
+        Show a bar, where the work is done in parts.
+    stop : object with ``is_set()``, optional
+        When it is set, as a `threading.Event`, no more parts are begun.
 
     Returns
     -------
@@ -41,7 +74,9 @@ def cross_match(
     Raises
     ------
     MatchError
-        If the radius is not one.
+        If the radius is not one, or the options do not go together.
+    concurrent.futures.CancelledError
+        If `stop` was set.
 
     Notes
     -----
@@ -57,14 +92,109 @@ def cross_match(
     >>> pairs = cross_match(hsc, desi, radius_arcsec=1.0)  # doctest: +SKIP
     >>> spectra = desi.take(pairs.right, ["FLUX"])  # doctest: +SKIP
     """
+    options: dict[str, Any] = {
+        "radius_arcsec": radius_arcsec,
+        "find": find,
+        "n_neighbors": n_neighbors,
+        "min_radius_arcsec": min_radius_arcsec,
+        "exclude_self": exclude_self,
+    }
+    is_local = not isinstance(left, RemoteCatalog) and not isinstance(right, RemoteCatalog)
+    is_large = BYTES_PER_OBJECT * (len(left) + len(right)) > memory_bytes
+    if is_local and (is_large or executor is not None or work_dir is not None):
+        found = match_files(
+            *(catalog.path / CATALOG_DIR for catalog in (left, right)),
+            memory_bytes=memory_bytes,
+            executor=executor,
+            work_dir=None if work_dir is None else Path(work_dir).expanduser(),
+            progress=progress,
+            stop=stop,
+            **options,
+        )
+        assert isinstance(found, Pairs)
+        return found
+    if exclude_self:
+        return match_positions(*left.positions(), *right.positions(), **options)
     rows_left, here = _positions(left, right, radius_arcsec)
     rows_right, there = _positions(right, left, radius_arcsec)
-    pairs = match_positions(*here, *there, radius_arcsec=radius_arcsec, find=find)
+    pairs = match_positions(*here, *there, **options)
     return replace(
         pairs,
         left=pairs.left if rows_left is None else rows_left[pairs.left],
         right=pairs.right if rows_right is None else rows_right[pairs.right],
     )
+
+
+def save_pairs(
+    left: Catalog,
+    right: Catalog,
+    path: str | os.PathLike[str],
+    *,
+    radius_arcsec: float,
+    find: Find = "nearest",
+    n_neighbors: int = 1,
+    min_radius_arcsec: float = 0.0,
+    exclude_self: bool = False,
+    memory_bytes: int = MEMORY_BYTES,
+    executor: Any = None,
+    progress: bool = False,
+    stop: Stop | None = None,
+) -> PairsFile:
+    """
+    Find pairs as `cross_match` does, and write them to a file without holding them all.
+
+    Parameters
+    ----------
+    left, right : Catalog
+        The catalogs: local ones, of any orders.
+    path : path
+        The Parquet file to make; one of that name is replaced when all is done.
+    radius_arcsec, find, n_neighbors, min_radius_arcsec, exclude_self
+        As for `match_positions`.
+    memory_bytes, executor, progress, stop
+        As for `cross_match`.
+
+    Returns
+    -------
+    PairsFile
+        Where they are, and how many.
+
+    Raises
+    ------
+    MatchError
+        If a catalog is remote, the radius is not one, or the options do not go together.
+    concurrent.futures.CancelledError
+        If `stop` was set.
+
+    Notes
+    -----
+    Columns are ``left``, ``right`` (row numbers, int64) and ``separation_arcsec``, ordered
+    by ``left``; the file's metadata say what was matched. Finished parts are kept in
+    ``.<name>.work`` beside the file, where the same call finds them after a stop.
+    """
+    for side, catalog in (("left", left), ("right", right)):
+        if isinstance(catalog, RemoteCatalog):
+            raise MatchError(f"the {side} side", "a catalog on this machine", str(catalog.path))
+    origins = {
+        side: {**one.survey.provenance, "subset": one.subset, "snapshot": one.snapshot}
+        for side, one in (("left", left), ("right", right))
+    }
+    found = match_files(
+        *(catalog.path / CATALOG_DIR for catalog in (left, right)),
+        radius_arcsec=radius_arcsec,
+        find=find,
+        n_neighbors=n_neighbors,
+        min_radius_arcsec=min_radius_arcsec,
+        exclude_self=exclude_self,
+        memory_bytes=memory_bytes,
+        executor=executor,
+        output=Path(path).expanduser(),
+        metadata=origins,
+        progress=progress,
+        stop=stop,
+    )
+    assert isinstance(found, PairsFile)
+    return found
 
 
 def _positions(

@@ -12,9 +12,7 @@ Memory: one batch of `Survey.read` in the first pass; in the second one shard tw
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import json
@@ -37,35 +35,21 @@ from astropile.card import write_card
 from astropile.errors import BuildError, NativeFileError, SchemaError
 from astropile.facts import survey_to_json
 from astropile.hats import write_hats
-from astropile.hdf5.rows import dump_tables, table_of_image
-from astropile.hdf5.writer import ShardPlace, shard_image
 from astropile.healpix import ang2pix, check_order
 from astropile.layout import (
     CATALOG_DIR,
     MANIFEST_DIR,
     REJECTED_FILE,
-    ROOT_FILE,
-    ROWS_DIR,
-    Shard,
     check_subset,
-    manifest_file,
-    partition_dir,
-    rows_file,
-    shard_file,
 )
 from astropile.manifest import (
-    Partition,
-    Root,
     dump_json,
-    partition_manifest,
-    root_file,
-    shard_entry,
-    snapshot_of,
 )
 from astropile.names import COMMON_COLUMNS, HEALPIX_29, ROW_COLUMN, SHARD_COLUMN
-from astropile.publish import publish_bytes, sync_folder
+from astropile.publish import publish_bytes
 from astropile.schema import Ragged, Rejected, Survey, Unit
 from astropile.spool import Spool, SpoolWriter
+from astropile.subset import SubsetWriter, take_final_name, work_folder
 from astropile.surveys import get_survey
 
 SHARD_NBYTES: Final = 512 * 2**20
@@ -187,7 +171,6 @@ def build_catalog(
     if doubled:
         raise BuildError(str(final), f"two units of input have one name: {doubled[0]!r}")
     data_dir.mkdir(parents=True, exist_ok=True)
-    work = data_dir / f".{name}.build"
     bars = sys.stderr.isatty() if progress is None else progress
     plan = {
         "survey": hashlib.sha256(dump_json(survey_to_json(chosen))).hexdigest(),
@@ -198,40 +181,14 @@ def build_catalog(
         "shard_nbytes": shard_nbytes,
         "units": hashlib.sha256("\n".join(unit.key for unit in units).encode()).hexdigest(),
     }
-    with _work_folder(work, plan, final):
+    with work_folder(final, plan) as work:
         sizes = _read_units(chosen, units, native, work, bars=bars)
         resolved = chosen.resolve(sizes)
         second = _Build(resolved, work, final, order, layout, shard_nbytes)
         report = second.run(duplicates, tolerance, bars=bars)
-        _take_final_name(work / "tree", final)
-    shutil.rmtree(work, ignore_errors=True)
+        take_final_name(work / "tree", final)
     write_card(data_dir)
     return report
-
-
-@contextlib.contextmanager
-def _work_folder(work: Path, plan: Mapping[str, Any], final: Path) -> Iterator[None]:
-    """Hold the folder a build works in: alone, and only for the plan it was begun with."""
-    work.mkdir(exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BuildError(str(final), f"another build of it runs ({work})") from error
-        begun = work / "plan.json"
-        if begun.exists():
-            before = json.loads(begun.read_bytes())
-            differing = sorted(key for key in plan if before.get(key) != plan[key])
-            if differing:
-                was = ", ".join(f"{key} was {before.get(key)!r}" for key in differing)
-                raise BuildError(
-                    str(final),
-                    f"an interrupted build had other parameters ({was}); build with those, "
-                    f"or remove {work}",
-                )
-        else:
-            publish_bytes(begun, dump_json(dict(plan)))
-        yield
 
 
 def _read_units(
@@ -374,14 +331,11 @@ class _Build:
             )
         # The second pass is quick and starts afresh; what takes long is in the spool.
         shutil.rmtree(self.tree, ignore_errors=True)
-        self.tree.mkdir()
-        (self.tree / MANIFEST_DIR).mkdir()
-        (self.tree / ROWS_DIR).mkdir()
-        partitions, shard_of, row_of, n_bytes, snapshot = self._write_shards(objects, bars=bars)
+        writer = SubsetWriter(self.tree, self.survey, self.final.name, self.order, self.layout)
+        shard_of, row_of = self._write_shards(writer, objects, bars=bars)
         self._write_catalogue(objects, shard_of, row_of)
         self._write_lists()
-        root = Root(self.survey, self.final.name, self.order, self.layout, partitions, snapshot)
-        publish_bytes(self.tree / ROOT_FILE, root_file(root))
+        partitions = writer.finish().partitions
         return BuildReport(
             path=self.final,
             n_units=len(self.spool.units),
@@ -391,7 +345,7 @@ class _Build:
             reasons=dict(reasons.most_common()),
             n_partitions=len(partitions),
             n_shards=sum(len(p.n_objects) for p in partitions),
-            n_bytes=n_bytes,
+            n_bytes=writer.n_bytes,
         )
 
     # -- where everything goes
@@ -478,48 +432,38 @@ class _Build:
     # -- shards
 
     def _write_shards(
-        self, objects: _Objects, *, bars: bool
-    ) -> tuple[tuple[Partition, ...], NDArray[np.int32], NDArray[np.int64], int, str]:
+        self, writer: SubsetWriter, objects: _Objects, *, bars: bool
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Write all partitions; give the shard and the row in it of every object."""
         shard_of = np.empty(len(objects.row), np.int32)
         row_of = np.empty(len(objects.row), np.int64)
         pixels = objects.healpix_29 >> 2 * (29 - self.order)
         ipixs, starts = np.unique(pixels, return_index=True)
         stops = [*starts[1:].tolist(), len(pixels)]
-        partitions: list[Partition] = []
-        manifests: list[bytes] = []
-        n_bytes = 0
         bar = tqdm(total=len(pixels), desc="write", unit="object", disable=not bars, leave=False)
         with bar:
             for ipix, start, stop in zip(ipixs.tolist(), starts.tolist(), stops, strict=True):
-                folder = self.tree / partition_dir(ipix)
-                folder.mkdir()
                 edges = _shard_edges(objects.nbytes[start:stop], self.shard_nbytes) + start
-                entries, tables = [], []
+
+                def shards(ipix: int = ipix, edges: NDArray[np.int64] = edges) -> Iterator[Any]:
+                    for first, last in itertools.pairwise(edges):
+                        yield self._shard(objects.take(slice(first, last)), ipix)
+                        bar.update(int(last - first))
+
+                writer.write_partition(ipix, len(edges) - 1, shards())
                 for index, (first, last) in enumerate(itertools.pairwise(edges), 1):
-                    place = ShardPlace(self.final.name, self.order, ipix, index, len(edges) - 1)
-                    image = self._shard(objects.take(slice(first, last)), place)
-                    file = shard_file(Shard(index, len(edges) - 1))
-                    publish_bytes(folder / file, image)
-                    tables.append(table_of_image(image))
-                    entries.append(shard_entry(file, int(last - first), image))
-                    n_bytes += len(image)
                     shard_of[first:last] = index
                     row_of[first:last] = np.arange(last - first)
-                    bar.update(int(last - first))
-                rows = dump_tables(tables)
-                publish_bytes(self.tree / ROWS_DIR / rows_file(ipix), rows)
-                facts = {"size": len(rows), "sha256": hashlib.sha256(rows).hexdigest()}
-                manifests.append(partition_manifest(self.order, ipix, entries, facts))
-                publish_bytes(self.tree / MANIFEST_DIR / manifest_file(ipix), manifests[-1])
-                partitions.append(Partition(ipix, tuple(e["n_objects"] for e in entries)))
-        return tuple(partitions), shard_of, row_of, n_bytes, snapshot_of(manifests)
+        return shard_of, row_of
 
-    def _shard(self, objects: _Objects, place: ShardPlace) -> memoryview:
+    def _shard(
+        self, objects: _Objects, ipix: int
+    ) -> tuple[dict[str, NDArray[Any] | Ragged], dict[str, NDArray[Any]]]:
+        """Bring the native and the common columns of a shard together."""
         columns = {
             column.name: self._gather(column.name, objects) for column in self.survey.columns
         }
-        common = self._common(columns, place.ipix)
-        return shard_image(self.survey, columns, common, place, self.layout)
+        return columns, self._common(columns, ipix)
 
     def _common(self, columns: Mapping[str, Any], ipix: int) -> dict[str, NDArray[Any]]:
         aliases = self.survey.aliases
@@ -622,21 +566,3 @@ def _main_reasons(reasons: Counter[str]) -> str:
         return "nothing was read"
     listed = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3))
     return f"reasons: {listed}"
-
-
-def _take_final_name(tree: Path, final: Path) -> None:
-    """Rename the finished subset; one that it replaces steps aside first and then goes."""
-    for folder in [tree, *(path for path in tree.rglob("*") if path.is_dir())]:
-        sync_folder(folder)
-    replaced = final.with_name(f".{final.name}.replaced")
-    if final.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-        final.rename(replaced)
-    try:
-        tree.rename(final)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(final)
-        raise
-    sync_folder(final.parent)
-    shutil.rmtree(replaced, ignore_errors=True)

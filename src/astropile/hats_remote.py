@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from astropile.errors import FormatError, StoreError
 from astropile.names import HEALPIX_29
-from astropile.store.protocol import FetchedRanges, RemotePath, Wanted, plan_fetch
+from astropile.store.protocol import Pending, RemotePath, Wanted, plan_fetch
 
 Group = tuple[int, int, int]
 """A row group: its number in the footers, its first row, its rows."""
@@ -159,7 +159,7 @@ def _read(
     tables = []
     try:
         for relative, (path, ranges) in pending.items():
-            file = pq.ParquetFile(_Sparse(ranges.result()), metadata=footers)
+            file = pq.ParquetFile(_Sparse(ranges.finish()), metadata=footers)
             try:
                 tables.append(file.read_row_groups(members[relative], list(names)))
             except StoreError:
@@ -187,7 +187,7 @@ def _words(folder: RemotePath, relative: str) -> list[str]:
 class _Sparse(io.RawIOBase):
     """A file of which only the ranges fetched are there."""
 
-    def __init__(self, ranges: FetchedRanges) -> None:
+    def __init__(self, ranges: Pending) -> None:
         self._ranges, self._at = ranges, 0
 
     def seek(self, offset: int, whence: int = 0) -> int:

@@ -37,7 +37,6 @@ from astropile.regions import Region, pixel_ranges, ranges_of
 from astropile.schema import Ragged
 from astropile.select import _moc_ranges as moc_ranges
 from astropile.store.protocol import (
-    FetchedRanges,
     Pending,
     RemoteOptions,
     RemotePath,
@@ -306,6 +305,8 @@ class RemoteCatalog(Catalog):
                 sources[_place(shard).key] = self._ask(shard, wanted, inside)
             self._ahead.sources = sources
             yield
+            for source in sources.values():
+                source.finish()
         finally:
             self._ahead.sources = before
             for source in sources.values():
@@ -393,8 +394,6 @@ class _Source:
         self, path: RemotePath, table: RowTable, heads: set[str], pending: Pending | None
     ) -> None:
         self._path, self._table, self._heads, self._pending = path, table, heads, pending
-        self._fetched: FetchedRanges | None = None
-        self._lock = threading.Lock()
 
     def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """Do nothing: what will be read was asked for before."""
@@ -402,37 +401,37 @@ class _Source:
     def read_into(self, start: int, out: Any) -> None:
         """Give bytes, when they are there."""
         view = memoryview(out).cast("B")
-        fetched = self._ready()
-        if fetched is not None and fetched.holds(start, len(view)):
-            fetched.read_into(start, view)
+        pending = self._pending
+        if pending is None or not pending.holds(start, len(view)):
+            # Nobody planned for these.
+            self._check_head(self._fetch(0, self._head_nbytes))
+            pending = self._fetch(start, len(view))
+        elif pending.holds(0, self._head_nbytes):
+            self._check_head(pending)
+        pending.read_into(start, view)
+
+    @property
+    def _head_nbytes(self) -> int:
+        return min(HEAD_NBYTES, self._table.file_size)
+
+    def _check_head(self, ranges: Pending) -> None:
+        if self._path.key in self._heads:
             return
-        # Nobody planned for these.
-        if self._path.key not in self._heads:
-            self._check_head(self._fetch(0, min(HEAD_NBYTES, self._table.file_size)))
-        self._fetch(start, len(view)).read_into(start, view)
-
-    def _ready(self) -> FetchedRanges | None:
-        with self._lock:
-            if self._pending is not None:
-                self._fetched = self._pending.result()
-                self._pending = None
-                size = min(HEAD_NBYTES, self._table.file_size)
-                if self._path.key not in self._heads and self._fetched.holds(0, size):
-                    self._check_head(self._fetched)
-            return self._fetched
-
-    def _check_head(self, fetched: FetchedRanges) -> None:
-        head = fetched.view(0, min(HEAD_NBYTES, self._table.file_size))
-        if head_hash(head.data) != self._table.head:
+        if head_hash(ranges.view(0, self._head_nbytes).data) != self._table.head:
             raise FormatError(
                 str(self._path), "the shard that its row table describes", "another file"
             )
         self._heads.add(self._path.key)
 
-    def _fetch(self, start: int, length: int) -> FetchedRanges:
+    def _fetch(self, start: int, length: int) -> Pending:
         one, size = np.array([start]), np.array([length])
         wanted = Wanted(self._path.key, one, size, self._table.file_size)
-        return self._path.store.fetch(wanted).result()
+        return self._path.store.fetch(wanted).finish()
+
+    def finish(self) -> None:
+        """Make sure that all that was read is of one version."""
+        if self._pending is not None:
+            self._pending.finish()
 
     def cancel(self) -> None:
         """Let go what was not yet asked for."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from astropile.errors import StoreError
 from astropile.store.cache import Cache
+from astropile.store.memory import new_array
 from astropile.store.ranges import merge_ranges
 
 SMALL_NBYTES: Final = 256 * 2**20
@@ -328,13 +329,14 @@ class Store(ABC):
             Gives their bytes when they are there.
         """
         buffers: list[NDArray[np.uint8]] = []
-        jobs: list[Future[Any]] = []
+        jobs: list[list[Future[Any]]] = []
         for start, length in zip(wanted.starts.tolist(), wanted.lengths.tolist(), strict=True):
-            buffer = np.empty(length, np.uint8)
+            buffer = new_array((length,), np.uint8)
             buffers.append(buffer)
-            for at in range(0, length, PART_NBYTES):
-                part = buffer[at : at + PART_NBYTES].data
-                jobs.append(self._submit(self._fill, wanted, start + at, part, tag))
+            parts = [
+                (at, buffer[at : at + PART_NBYTES].data) for at in range(0, length, PART_NBYTES)
+            ]
+            jobs.append([self._submit(self._fill, wanted, start + at, p, tag) for at, p in parts])
         return Pending(self, wanted, buffers, jobs)
 
     def _fill(self, wanted: Wanted, start: int, out: memoryview, tag: str) -> None:
@@ -407,18 +409,20 @@ def _results(jobs: Iterable[Future[Any]]) -> list[Any]:
 
 class Pending:
     """
-    Ranges on their way.
+    Ranges of an object, on their way.
+
+    Safe to use from several threads: who reads waits for the range that is read.
 
     Parameters
     ----------
     store : Store
         Where they come from.
     wanted : Wanted
-        Which ranges.
+        Which ranges: sorted, apart from one another.
     buffers : list of ndarray of uint8
         Where their bytes go.
-    jobs : list of Future
-        What fills the buffers.
+    jobs : list of list of Future
+        What fills each buffer.
     """
 
     def __init__(
@@ -426,56 +430,34 @@ class Pending:
         store: Store,
         wanted: Wanted,
         buffers: list[NDArray[np.uint8]],
-        jobs: list[Future[Any]],
+        jobs: list[list[Future[Any]]],
     ) -> None:
-        self._store, self._wanted, self._buffers, self._jobs = store, wanted, buffers, jobs
+        self._store, self._starts = store, wanted.starts
+        self._wanted, self._buffers, self._jobs = wanted, buffers, jobs
 
-    def result(self) -> FetchedRanges:
+    def finish(self) -> Pending:
         """
-        Wait until all are there.
+        Wait until all are there, and make sure that all are of one version.
 
         Returns
         -------
-        FetchedRanges
-            Their bytes.
+        Pending
+            Itself.
 
         Raises
         ------
         StoreError
             If one of them could not be had as it was asked for.
         """
-        _results(self._jobs)
-        self._jobs = []
+        _results([job for jobs in self._jobs for job in jobs])
         self._store.check(self._wanted.key, self._wanted.size)
-        url = self._store.url_of(self._wanted.key)
-        return FetchedRanges(url, self._wanted.starts, self._buffers)
+        return self
 
     def cancel(self) -> None:
         """Let those go that were not yet asked for, and wait for the others."""
-        for job in self._jobs:
+        for job in [job for jobs in self._jobs for job in jobs]:
             if not job.cancel():
                 job.exception()
-        self._jobs = []
-
-
-class FetchedRanges:
-    """
-    Ranges of an object that are in memory.
-
-    Parameters
-    ----------
-    url : str
-        The object.
-    starts : ndarray, shape (n,), int64
-        First byte of each, sorted; apart from one another.
-    buffers : list of ndarray of uint8
-        Their bytes.
-    """
-
-    def __init__(
-        self, url: str, starts: NDArray[np.int64], buffers: list[NDArray[np.uint8]]
-    ) -> None:
-        self._url, self._starts, self._buffers = url, starts, buffers
 
     def read_into(self, start: int, out: Any) -> None:
         """
@@ -491,7 +473,7 @@ class FetchedRanges:
         Raises
         ------
         StoreError
-            If they are not among those fetched.
+            If they could not be had, or were not asked for.
         """
         view = memoryview(out).cast("B")
         view[:] = self.view(start, len(view)).data
@@ -537,15 +519,18 @@ class FetchedRanges:
         Raises
         ------
         StoreError
-            If they are not among those fetched.
+            If they could not be had, or were not asked for.
         """
         if self.holds(start, length):
             number = int(np.searchsorted(self._starts, start, side="right")) - 1
+            for job in self._jobs[number]:
+                job.result()
             begin = start - int(self._starts[number])
             return self._buffers[number][begin : begin + length]
         if length == 0:
             return np.empty(0, np.uint8)
-        raise StoreError(self._url, "bytes that were fetched", f"bytes {start}+{length} asked for")
+        url = self._store.url_of(self._wanted.key)
+        raise StoreError(url, "bytes that were fetched", f"{length} bytes from {start} on")
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Write no log."""
 
+    def do_HEAD(self) -> None:
+        """Answer a request for a head: as a GET, without a body."""
+        self.do_GET()
+
     def do_GET(self) -> None:
         """Answer a request."""
         key = unquote(urlsplit(self.path).path).strip("/")
@@ -230,6 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.end_headers()
         self.wfile.flush()
+        if self.command == "HEAD":
+            return
         end = end if fault.cut is None else min(end, start + fault.cut)
         if fault.content is not None:
             self.wfile.write(fault.content[start:end])
@@ -250,7 +256,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,101 @@
+"""Trees in stores that fsspec knows: memory stands for all of them."""
+
+import fsspec
+import numpy as np
+import pytest
+
+import toy
+from astropile import build_catalog, open_catalog
+from astropile.errors import MissingExtraError, StoreError, TreeNotFoundError
+from astropile.match import cross_match
+from astropile.store.protocol import RemoteOptions, plan_fetch, tree_path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("stores")
+    toy.write_native(root / "native/a.npz", toy.make_batch(30, seed=1))
+    for subset in ("main", "other"):
+        build_catalog(toy.SURVEY, root / "native", root / "toy", subset=subset, order=0)
+    return root / "toy"
+
+
+@pytest.fixture
+def memory(folder):
+    fs = fsspec.filesystem("memory")
+    fs.put(str(folder), "/toy", recursive=True)
+    yield fs
+    fs.rm("/toy", recursive=True)
+
+
+def test_any_store(memory, folder):
+    """Rows, light columns and matches are those of the disk."""
+    local, remote = open_catalog(folder, "main"), open_catalog("memory://toy", "main")
+    rows = [7, 3, 29, 3]
+    for name, values in local.take(rows).items():
+        found = remote.take(rows, [name])[name]
+        assert all(np.array_equal(a, b) for a, b in zip(found, values, strict=True))
+    assert remote.light().equals(local.light())
+    assert len(cross_match(local, remote, radius_arcsec=0.1)) == 30
+
+
+def test_listing(memory):
+    """Where folders can be listed, a tree of several subsets names them, one of one opens."""
+    with pytest.raises(TreeNotFoundError, match="main, other"):
+        open_catalog("memory://toy")
+    memory.rm("/toy/other", recursive=True)
+    assert open_catalog("memory://toy").subset == "main"
+    with pytest.raises(TreeNotFoundError, match="no subset"):
+        open_catalog("memory://nothing")
+
+
+def test_replaced(memory):
+    """A shard replaced while the tree is open is noticed (D20)."""
+    remote = open_catalog("memory://toy", "main")
+    remote.take([0], ["FLUX"])
+    path = f"/{remote.shards[0].path.key}"
+    path = f"/toy{path}"
+    content = memory.cat_file(path)
+    memory.pipe_file(path, content)
+    with pytest.raises(StoreError, match="replaced"):
+        remote.take([1], ["FLUX"])
+    memory.pipe_file(path, content[:-1])
+    with pytest.raises(StoreError, match="bytes, found"):
+        open_catalog("memory://toy", "main").take([0], ["FLUX"])
+    memory.rm(path)
+    with pytest.raises(StoreError, match="no such object"):
+        open_catalog("memory://toy", "main").take([0], ["FLUX"])
+
+
+def test_unknown_kinds():
+    """A URL of no known kind is refused; a missing package is named."""
+    with pytest.raises(ValueError, match="nosuch"):
+        open_catalog("nosuch://bucket/x")
+    with pytest.raises(MissingExtraError, match=r"astropile\[remote\]"):
+        open_catalog("dropbox://x/y")
+    with pytest.raises(ValueError, match="host"):
+        tree_path("http:///x")
+    with pytest.raises(ValueError, match="connections"):
+        RemoteOptions(connections=0)
+
+
+def test_missing_client(monkeypatch):
+    """Without the client a URL asks for the extra."""
+    monkeypatch.setitem(__import__("sys").modules, "urllib3", None)
+    with pytest.raises(MissingExtraError, match=r"astropile\[remote\]"):
+        open_catalog("http://127.0.0.1:9/x")
+
+
+def test_plan():
+    """Near pieces are joined, unless that brings many bytes nobody wants; each lies in one range."""
+    starts, lengths = plan_fetch(np.array([0, 40_000]), np.array([1_000_000, 10]), 1)
+    assert (starts.tolist(), lengths.tolist()) == ([0], [1_000_000])
+    # Rows of one column with others between them: one range each, no byte too many.
+    places = 50_000 * np.arange(20)
+    starts, lengths = plan_fetch(places, np.full(20, 10_000), 20)
+    assert (starts.tolist(), lengths.tolist()) == (places.tolist(), [10_000] * 20)
+    # Many small columns of a few rows: few requests.
+    starts, lengths = plan_fetch(30_000 * np.arange(40), np.full(40, 8), 2)
+    assert len(starts) == 1
+    starts, lengths = plan_fetch(np.array([5, 6]), np.array([0, 0]), 1)
+    assert len(starts) == 0

@@ -1,5 +1,8 @@
 """Trees in stores that fsspec knows: memory stands for all of them."""
 
+import pickle
+from datetime import timedelta
+
 import fsspec
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from astropile import build_catalog, open_catalog
 from astropile.errors import MissingExtraError, StoreError, TreeNotFoundError
 from astropile.match import cross_match
 from astropile.store.protocol import RemoteOptions, plan_fetch, tree_path
+from astropile.testing.server import Fault, serve
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,60 @@ def test_replaced(memory):
     memory.rm(path)
     with pytest.raises(StoreError, match="no such object"):
         open_catalog("memory://toy", "main").take([0], ["FLUX"])
+
+
+def cloud(server, bucket="toy", **changes):
+    """The server stands in for S3: buckets are its folders, and nothing is signed."""
+    settings = {
+        "endpoint": server.url,
+        "skip_signature": True,
+        "virtual_hosted_style_request": False,
+        "region": "us-east-1",
+        "client_options": {"allow_http": True},
+        "retry_config": {"max_retries": 2, "backoff": {"init_backoff": timedelta(seconds=0.01)}},
+    }
+    options = RemoteOptions(storage_options=settings, **changes)
+    return open_catalog(f"s3://{bucket}", "main", remote=options)
+
+
+def test_s3(folder):
+    """Rows and light columns of a tree in a bucket are those of the disk, for as few requests."""
+    local = open_catalog(folder, "main")
+    with serve(folder.parent) as server:
+        remote = cloud(server)
+        rows = [7, 3, 29, 3]
+        for name, values in local.take(rows).items():
+            found = remote.take(rows, [name])[name]
+            assert all(np.array_equal(a, b) for a, b in zip(found, values, strict=True))
+        assert remote.light(["Z"]).equals(local.light(["Z"]))
+        server.clear()
+        remote.take(rows, ["FLUX"])
+        assert len(server.asked) <= len(rows)
+        assert server.asked[0].headers["if-match"].startswith('"')
+        again = pickle.loads(pickle.dumps(remote))
+        assert np.array_equal(again.take([5], ["FLUX"])["FLUX"], local.take([5], ["FLUX"])["FLUX"])
+
+
+def test_s3_faults(folder):
+    """What a bucket gives otherwise than asked for is an error, never other bytes."""
+    faults = [
+        Fault(status=200),
+        Fault(headers={"Content-Range": "bytes 5-9/10"}),
+        Fault(headers={"ETag": '"new"'}),
+        Fault(status=404),
+        Fault(status=403),
+        Fault(status=503),
+        Fault(cut=100),
+    ]
+    for fault in faults:
+        with serve(folder.parent) as server:
+            remote = cloud(server)
+            remote.take([0], ["IMAGE"])
+            server.fault = lambda ask, fault=fault: fault if ask.key.endswith("hdf5") else None
+            with pytest.raises(StoreError, match="s3://toy/main/healpix="):
+                remote.take([0], ["FLUX"])
+    with serve(folder.parent) as server, pytest.raises(TreeNotFoundError):
+        cloud(server, "nothing")
 
 
 def test_unknown_kinds():

@@ -1,5 +1,5 @@
 """
-Ranges of files in any store that fsspec knows: ``s3://``, ``gs://``, ``memory://`` and more.
+Ranges of files in any store that fsspec knows: ``memory://``, ``sftp://``, ``hf://`` and more.
 
 fsspec cannot bind a read to a version of an object, so what it says of the object is asked for
 before the first range and again after the last one.

@@ -34,6 +34,9 @@ SMALL_NBYTES: Final = 256 * 2**20
 PART_NBYTES: Final = 16 * 2**20
 """A longer range is asked for in parts, side by side."""
 
+CLOUDS: Final = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
+"""URLs that go to `astropile.store.cloud`; those of other kinds go to fsspec."""
+
 GAP_NBYTES: Final = 65536
 """Pieces of an object at most this far apart may be asked for together."""
 
@@ -70,7 +73,8 @@ class RemoteOptions:
     cache_bytes : int
         What that folder may hold.
     storage_options : mapping of str to object
-        For stores that are not HTTP: what `fsspec` or `obstore` takes, such as ``anon``.
+        For clouds what `obstore.store.from_url` takes, such as ``skip_signature`` or ``region``;
+        for other stores what fsspec's file system takes.
 
     Raises
     ------
@@ -672,6 +676,10 @@ def _open(url: str, options: RemoteOptions) -> Store:
             from astropile.store.http import HttpStore
 
             return HttpStore(url, options)
+        case kind if kind in CLOUDS:
+            from astropile.store.cloud import CloudStore
+
+            return CloudStore(url, options)
         case _:
             from astropile.store.fs import FsspecStore
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         FormatError,
         MissingExtraError,
         SchemaError,
+        StoreError,
         UnknownSurveyError,
     )
     from astropile.healpix import HealpixPixel
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
         load_dataset_builder,
     )
     from astropile.match import cross_match, match_positions
+    from astropile.rewrite import rewrite_catalog
     from astropile.schema import Column, Record, RecordList, Survey
+    from astropile.store.protocol import RemoteOptions
     from astropile.surveys import get_survey, list_surveys
     from astropile.validate import validate_catalog
 
@@ -50,7 +53,9 @@ _HOME = {
     "MissingExtraError": "errors",
     "Record": "schema",
     "RecordList": "schema",
+    "RemoteOptions": "store.protocol",
     "SchemaError": "errors",
+    "StoreError": "errors",
     "Survey": "schema",
     "UnknownSurveyError": "errors",
     "build_catalog": "build",
@@ -63,6 +68,7 @@ _HOME = {
     "load_dataset_builder": "hf",
     "match_positions": "match",
     "open_catalog": "catalog",
+    "rewrite_catalog": "rewrite",
     "validate_catalog": "validate",
 }
 
@@ -77,7 +83,9 @@ __all__ = [
     "MissingExtraError",
     "Record",
     "RecordList",
+    "RemoteOptions",
     "SchemaError",
+    "StoreError",
     "Survey",
     "UnknownSurveyError",
     "__version__",
@@ -91,6 +99,7 @@ __all__ = [
     "load_dataset_builder",
     "match_positions",
     "open_catalog",
+    "rewrite_catalog",
     "validate_catalog",
 ]
 

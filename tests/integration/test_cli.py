@@ -437,6 +437,29 @@ def test_a_failed_save_leaves_nothing(command, sky, tmp_path, monkeypatch):
 
 
 # --------------------------------------------------------------------------------------
+# rewrite
+
+
+def test_rewrite(command, sky, tmp_path):
+    """A tree is written in the other layout, valid, and said how large it was and is."""
+    code, out, err = command("rewrite", sky / "desi", tmp_path / "desi", "--layout", "fast")
+    assert (code, err) == (0, "")
+    assert "in layout fast: 11 objects" in out
+    assert open_catalog(tmp_path / "desi").root.layout == "fast"
+    assert command("validate", tmp_path / "desi")[0] == 0
+    words = ("rewrite", tmp_path / "desi", tmp_path / "desi", "--layout", "compact")
+    code, out, err = command(*words)
+    assert (code, out) == (ExitCode.REFUSED, "")
+    assert "exists already" in err
+    assert "--name NAME writes beside it" in err
+    code, out, _ = command(*words, "--overwrite", "--json")
+    report = json.loads(out)
+    assert (code, report["layout"], report["n_objects"]) == (0, "compact", 11)
+    assert report["n_bytes"] < report["n_bytes_before"]
+    assert command("rewrite", sky / "desi", tmp_path)[0] == ExitCode.USAGE
+
+
+# --------------------------------------------------------------------------------------
 # validate
 
 

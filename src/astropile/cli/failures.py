@@ -116,7 +116,7 @@ def explain(error: BaseException, args: argparse.Namespace) -> Failure:
             return Failure(ExitCode.REFUSED, message)
         case OSError(errno=number) if number in _DISK_ERRORS:
             hint = ""
-            if args.command == "build":
+            if args.command in ("build", "rewrite"):
                 hint = "when there is room, the same command goes on where it was"
             return Failure(ExitCode.DISK, message, hint)
         case OSError(errno=number) if number is not None or isinstance(error, _NOT_THERE):
@@ -128,6 +128,8 @@ def explain(error: BaseException, args: argparse.Namespace) -> Failure:
 
 
 def _build_hint(reason: str, args: argparse.Namespace) -> str:
+    if args.command == "rewrite" and "exists already" in reason:
+        return "--overwrite replaces it, --name NAME writes beside it"
     if args.command != "build":
         return ""
     if "exists already" in reason:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from astropile._version import __version__
-from astropile.cli import build, demo, info, match, show, surveys, validate
+from astropile.cli import build, demo, info, match, rewrite, show, surveys, validate
 from astropile.cli.exit_codes import ExitCode
 from astropile.cli.failures import UsageError, explain
 
@@ -29,11 +29,13 @@ _COMMANDS: Final = {
     "info": info,
     "show": show,
     "match": match,
+    "rewrite": rewrite,
     "validate": validate,
 }
 
 _RESUME: Final = {
     "build": "the same command goes on where it was",
+    "rewrite": "the same command goes on where it was",
     "demo": "the same command goes on with what is finished",
 }
 

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -324,25 +323,37 @@ class RowReader:
         """Plan to read large values, each column's rows that follow one another at once."""
         if not columns:
             return
-        follows = (rows[1:] - rows[:-1] == 1) & (at[1:] - at[:-1] == 1)
-        heads = np.concatenate(([0], np.flatnonzero(~follows) + 1))
-        lengths = np.diff(heads, append=len(rows))
+        runs: list[list[int]] = []
+        next_row = next_at = -1
+        for row, to in zip(rows.tolist(), at.tolist(), strict=True):
+            if row == next_row and to == next_at:
+                runs[-1][2] += 1
+            else:
+                runs.append([row, to, 1])
+            next_row, next_at = row + 1, to + 1
+        # Few rows are the rule: lists are several times as fast as arrays then.
+        tasks: list[Task] = []
+        ranges: list[tuple[int, int]] = []
         for column in columns:
-            step = max(1, _TASK_NBYTES // column.width)
-            begin, count = _split(heads, lengths, step)
-            starts, sizes = column.start + rows[begin] * column.width, count * column.width
-            pieces = np.stack([starts, sizes, at[begin] * column.width, rows[begin]], axis=1)
-            # As many pieces to a task as hold about `step` rows.
-            number = (np.cumsum(count) - 1) // step
-            cuts = [0, *(np.flatnonzero(number[1:] != number[:-1]) + 1).tolist(), len(count)]
-            listed = pieces.tolist()
-            tasks: list[Task] = [
-                partial(self._to_places, column, listed[here:there])
-                for here, there in pairwise(cuts)
-            ]
-            yield tasks, np.stack([starts, sizes])
+            start, width = column.start, column.width
+            step = max(1, _TASK_NBYTES // width)
+            pieces: list[tuple[int, int, int, int]] = []
+            held = 0
+            for first, to, length in runs:
+                for done in range(0, length, step):
+                    count, row = min(step, length - done), first + done
+                    piece = (start + row * width, count * width, (to + done) * width, row)
+                    pieces.append(piece)
+                    ranges.append(piece[:2])
+                    held += count
+                    if held >= step:
+                        tasks.append(partial(self._to_places, column, pieces))
+                        pieces, held = [], 0
+            if pieces:
+                tasks.append(partial(self._to_places, column, pieces))
+        yield tasks, np.array(ranges, np.int64).T
 
-    def _to_places(self, column: _Contiguous, pieces: list[list[int]]) -> None:
+    def _to_places(self, column: _Contiguous, pieces: list[tuple[int, int, int, int]]) -> None:
         view = column.flat.data
         for start, size, to, row in pieces:
             try:
@@ -545,18 +556,6 @@ class RowReader:
                 values[at : at + take] = chunk[inside : inside + take]
                 at += take
                 begin += take
-
-
-def _split(
-    heads: NDArray[np.int64], lengths: NDArray[np.int64], step: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split runs that are longer than a step."""
-    if lengths.max() <= step:
-        return heads, lengths
-    parts = -(-lengths // step)
-    run = np.repeat(np.arange(len(heads)), parts)
-    part = np.arange(len(run)) - np.repeat(np.cumsum(parts) - parts, parts)
-    return heads[run] + part * step, np.minimum(step, lengths[run] - part * step)
 
 
 def _scratch_room(n_bytes: int) -> memoryview:

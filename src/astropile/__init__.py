@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         load_dataset_builder,
     )
     from astropile.match import cross_match, match_positions
-    from astropile.rewrite import rewrite_catalog
     from astropile.schema import Column, Record, RecordList, Survey
     from astropile.store.protocol import RemoteOptions
     from astropile.surveys import get_survey, list_surveys
@@ -68,7 +67,6 @@ _HOME = {
     "load_dataset_builder": "hf",
     "match_positions": "match",
     "open_catalog": "catalog",
-    "rewrite_catalog": "rewrite",
     "validate_catalog": "validate",
 }
 
@@ -99,7 +97,6 @@ __all__ = [
     "load_dataset_builder",
     "match_positions",
     "open_catalog",
-    "rewrite_catalog",
     "validate_catalog",
 ]
 

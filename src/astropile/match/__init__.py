@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from astropile.match.catalogs import cross_match_many
 from astropile.match.chance import (
     MatchSummary,
     chance_probability,
@@ -10,22 +11,37 @@ from astropile.match.chance import (
     shift_positions,
     summarize_match,
 )
-from astropile.match.join import cross_match
+from astropile.match.inputs import SkyTable, as_positions
+from astropile.match.join import cross_match, save_pairs
 from astropile.match.motion import MovingPairs, MovingPositions, epoch_of_jd, match_moving
+from astropile.match.multi import ManyPairs, best_pairs, join_pairs, match_many, pair_ids
+from astropile.match.partitions import PairsFile, match_files, read_pairs
 from astropile.match.positions import Pairs, match_positions
 
 __all__ = [
+    "ManyPairs",
     "MatchSummary",
     "MovingPairs",
     "MovingPositions",
     "Pairs",
+    "PairsFile",
+    "SkyTable",
+    "as_positions",
+    "best_pairs",
     "chance_probability",
     "cross_match",
+    "cross_match_many",
     "epoch_of_jd",
+    "join_pairs",
     "local_density",
+    "match_files",
+    "match_many",
     "match_moving",
     "match_positions",
     "match_probability",
+    "pair_ids",
+    "read_pairs",
+    "save_pairs",
     "shift_positions",
     "summarize_match",
 ]

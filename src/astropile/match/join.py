@@ -1,4 +1,4 @@
-"""Match catalogs with catalogs: two trees in, row numbers and separations out."""
+"""Match catalogs and tables: two sides in, row numbers and separations out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from astropile.catalog import Catalog
 from astropile.errors import MatchError
 from astropile.layout import CATALOG_DIR
+from astropile.match.inputs import SkyTable, as_positions, open_side
+from astropile.match.motion import MovingPairs, match_moving
 from astropile.match.partitions import MEMORY_BYTES, PairsFile, Stop, match_files
 from astropile.match.positions import Find, Pairs, match_positions
 from astropile.remote import RemoteCatalog
@@ -27,14 +29,16 @@ Positions: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def cross_match(
-    left: Catalog,
-    right: Catalog,
+    left: Any,
+    right: Any,
     *,
     radius_arcsec: float,
     find: Find = "nearest",
     n_neighbors: int = 1,
     min_radius_arcsec: float = 0.0,
     exclude_self: bool = False,
+    left_epoch: float | str | None = None,
+    right_epoch: float | str | None = None,
     memory_bytes: int = MEMORY_BYTES,
     executor: Any = None,
     work_dir: str | os.PathLike[str] | None = None,
@@ -42,16 +46,21 @@ def cross_match(
     stop: Stop | None = None,
 ) -> Pairs:
     """
-    Find which objects of two catalogs lie within a radius of each other.
+    Find which objects of two catalogs or tables lie within a radius of each other.
 
     Parameters
     ----------
-    left, right : Catalog
-        The catalogs; of any orders.
+    left, right : Catalog, table or path
+        Trees, of any orders, or whatever `as_positions` takes: tables of any library, files,
+        HATS catalogues, matches.
     radius_arcsec : float
         Largest accepted separation [arcsec], inclusive.
     find, n_neighbors, min_radius_arcsec, exclude_self
         As for `match_positions`.
+    left_epoch, right_epoch : float or str, optional
+        When each side's positions hold [Julian year], or the column that says so for each row;
+        see `SkyTable.moving`. Where both are given, objects are matched where they were seen:
+        see `match_moving`.
     memory_bytes : int
         Memory for the work. Local catalogs that need more are matched a part of the sky at a
         time; the result is the same.
@@ -69,12 +78,13 @@ def cross_match(
     Returns
     -------
     Pairs
-        Row numbers of both catalogs, ordered by ``left``, and separations.
+        Row numbers of both sides, ordered by ``left``, and separations; `MovingPairs` where
+        epochs are given.
 
     Raises
     ------
     MatchError
-        If the radius is not one, or the options do not go together.
+        If the radius is not one, a side has no positions, or the options do not go together.
     concurrent.futures.CancelledError
         If `stop` was set.
 
@@ -99,7 +109,15 @@ def cross_match(
         "min_radius_arcsec": min_radius_arcsec,
         "exclude_self": exclude_self,
     }
-    is_local = not isinstance(left, RemoteCatalog) and not isinstance(right, RemoteCatalog)
+    if left_epoch is not None or right_epoch is not None:
+        if exclude_self or executor is not None or work_dir is not None:
+            raise MatchError(
+                "left_epoch, right_epoch", "no executor, work_dir, exclude_self", "one"
+            )
+        return _match_moving(left, right, left_epoch, right_epoch, options)
+    left, right = open_side(left), open_side(right)
+    # What has positions at hand, or has to fetch them, is matched as a whole.
+    is_local = not any(isinstance(side, SkyTable | RemoteCatalog) for side in (left, right))
     is_large = BYTES_PER_OBJECT * (len(left) + len(right)) > memory_bytes
     if is_local and (is_large or executor is not None or work_dir is not None):
         found = match_files(
@@ -123,6 +141,18 @@ def cross_match(
         left=pairs.left if rows_left is None else rows_left[pairs.left],
         right=pairs.right if rows_right is None else rows_right[pairs.right],
     )
+
+
+def _match_moving(
+    left: Any,
+    right: Any,
+    left_epoch: float | str | None,
+    right_epoch: float | str | None,
+    options: dict[str, Any],
+) -> MovingPairs:
+    here, there = as_positions(left), as_positions(right)
+    del options["exclude_self"]
+    return match_moving(here.moving(left_epoch), there.moving(right_epoch), **options)
 
 
 def save_pairs(
@@ -198,7 +228,7 @@ def save_pairs(
 
 
 def _positions(
-    catalog: Catalog, other: Catalog, radius_arcsec: float
+    catalog: Catalog | SkyTable, other: Catalog | SkyTable, radius_arcsec: float
 ) -> tuple[NDArray[np.int64] | None, Positions]:
     """Read the positions that may have a counterpart: which rows (None for all), ra and dec."""
     rows = None
@@ -206,5 +236,6 @@ def _positions(
         rows = catalog.near(*other.positions(), radius_arcsec)
     if rows is None:
         return None, catalog.positions()
+    assert isinstance(catalog, Catalog)
     found: dict[str, Any] = catalog.take(rows, ["ra", "dec"])
     return rows, (found["ra"], found["dec"])

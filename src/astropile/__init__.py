@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         FormatError,
         MissingExtraError,
         SchemaError,
-        StoreError,
         UnknownSurveyError,
     )
     from astropile.healpix import HealpixPixel
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     )
     from astropile.match import cross_match, match_positions
     from astropile.schema import Column, Record, RecordList, Survey
-    from astropile.store.protocol import RemoteOptions
     from astropile.surveys import get_survey, list_surveys
     from astropile.validate import validate_catalog
 
@@ -52,9 +50,7 @@ _HOME = {
     "MissingExtraError": "errors",
     "Record": "schema",
     "RecordList": "schema",
-    "RemoteOptions": "store.protocol",
     "SchemaError": "errors",
-    "StoreError": "errors",
     "Survey": "schema",
     "UnknownSurveyError": "errors",
     "build_catalog": "build",
@@ -81,9 +77,7 @@ __all__ = [
     "MissingExtraError",
     "Record",
     "RecordList",
-    "RemoteOptions",
     "SchemaError",
-    "StoreError",
     "Survey",
     "UnknownSurveyError",
     "__version__",

@@ -145,7 +145,7 @@ def test_missing_client(monkeypatch):
 
 
 def test_plan():
-    """Near pieces are joined, unless that brings many bytes nobody wants; each lies in one range."""
+    """Near pieces are joined, unless that brings many bytes that nobody wants."""
     starts, lengths = plan_fetch(np.array([0, 40_000]), np.array([1_000_000, 10]), 1)
     assert (starts.tolist(), lengths.tolist()) == ([0], [1_000_000])
     # Rows of one column with others between them: one range each, no byte too many.

@@ -115,7 +115,8 @@ class CloudStore(Store):
     def _get(self, key: str, asked: dict[str, Any]) -> Any:
         self._count(key, requests=1)
         try:
-            found = self._obstore.get(self._store, key, options=asked)
+            options: Any = asked
+            found = self._obstore.get(self._store, key, options=options)
         except FileNotFoundError:
             raise
         except (self._error, OSError) as error:

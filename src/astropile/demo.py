@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -232,6 +233,8 @@ class _Demo:
     def __init__(self, folder: Path, *, progress: bool | None, say: Callable[[str], None]) -> None:
         self.folder, self.progress, self.say = folder, progress, say
         self.report = DemoReport(folder)
+        self.new: set[Path] = set()
+        """Trees that this run has built: what is made of others is finished."""
 
     def claim(self, n_galaxies: int) -> None:
         """Take the folder: a new one, or that of the same demo before."""
@@ -273,9 +276,10 @@ class _Demo:
         reused = (tree / subset).is_dir()
         if not reused:
             build_catalog(name, native, tree, tolerance=tolerance, progress=self.progress)
+            self.new.add(tree)
         checked = validate_catalog(tree, subset, progress=self.progress)
         catalog = open_catalog(tree, subset)
-        rejected = _count_rejected(catalog)
+        rejected, reason = _count_rejected(catalog)
         made = TreeMade(
             catalog.path,
             len(catalog),
@@ -291,7 +295,10 @@ class _Demo:
             f"{'valid' if checked.ok else f'{len(checked.problems)} PROBLEMS'}"
             f"{', from an earlier run' if reused else ''}   {made.seconds:.1f} s"
         )
-        self.draw_object(catalog)
+        if reason:
+            self.say(f"  {'':<13} rejected: {reason}")
+        label = tree.relative_to(self.folder).as_posix().replace("/", "_")
+        self.picture(label, lambda: _draw_object(catalog), again=not reused)
 
     def match(self, left: Path, right: Path, folder: Path) -> None:
         """Match two trees, save the pairs, draw some of them."""
@@ -305,15 +312,22 @@ class _Demo:
         )
         matched = cross_match_datasets(one, other, match_radius=RADIUS_ARCSEC)
         path = folder / f"{left.name}_x_{right.name}"
-        save_match(matched, path, overwrite=True)
+        again = left in self.new or right in self.new
+        if again or not path.is_dir():
+            save_match(matched, path, overwrite=True)
         separation = np.asarray(matched.catalog["separation"], float)
         median = float(np.median(separation)) if len(separation) else None
         made = MatchMade(path, len(separation), median, time.monotonic() - begun)
         self.report.matches.append(made)
         apart = "" if median is None else f", median separation {median:.3f}″"
         self.say(f"  {path.name:<28} {made.n_pairs:4d} pairs{apart}   {made.seconds:.1f} s")
+        prefix = "real_" if folder.parent != self.folder else ""
         if len(separation):
-            self.draw_matches(matched, catalogs, path.name)
+            label = f"{prefix}{path.name}"
+            self.picture(label, lambda: _draw_matches(matched, catalogs), again=again)
+        if len(separation) >= 3:
+            label = f"{prefix}{path.name}_separations"
+            self.picture(label, lambda: _draw_separations(matched, catalogs), again=again)
 
     def real(self, data: Path) -> None:
         """Do the same with real files, those that are there."""
@@ -332,64 +346,75 @@ class _Demo:
             if left in built and right in built:
                 self.match(folder / left, folder / right, folder / "matched")
 
-    # -- pictures
-
-    def draw_object(self, catalog: Catalog) -> None:
-        """Draw the first object of a tree that has something to see."""
-        from astropile.plot import Side, draw_object
-        from astropile.view import standard_records
-
-        row = _showable(catalog)
-        example = standard_records(catalog.standard([row]))[0]
-        name = catalog.path.parent.relative_to(self.folder).as_posix().replace("/", "_")
-        self.save(draw_object(Side(catalog.survey, example)), name)
-
-    def draw_matches(self, matched: Any, catalogs: Sequence[Catalog], name: str) -> None:
-        """Draw the first pairs, and how far apart all of them are."""
-        from astropile.plot import Matched, Side, draw_matches, draw_separations
-
-        names = (matched.catalog.meta["left"]["name"], matched.catalog.meta["right"]["name"])
-        dataset = matched.dataset.with_format("astropile")
-        rows = []
-        for number in range(min(3, len(dataset))):
-            pair = dataset[number]
-            sides = tuple(
-                Side(catalog.survey, pair[side])
-                for side, catalog in zip(names, catalogs, strict=True)
-            )
-            rows.append(Matched(sides, float(pair["separation"])))
-        labels = tuple(f"{one.survey.survey} {one.survey.release}" for one in catalogs)
-        prefix = "real_" if catalogs[0].path.parent.parent.name == "real" else ""
-        self.save(draw_matches(rows, " and ".join(names)), f"{prefix}{name}")
-        if len(matched.catalog) >= 3:
-            table = matched.catalog
-            dec = np.deg2rad(table[f"dec_{names[0]}"])
-            east = (table[f"ra_{names[1]}"] - table[f"ra_{names[0]}"] + 180) % 360 - 180
-            north = table[f"dec_{names[1]}"] - table[f"dec_{names[0]}"]
-            offsets = (
-                np.asarray(east * np.cos(dec), float) * 3600,
-                np.asarray(north, float) * 3600,
-            )
-            separation = np.asarray(table["separation"], float)
-            figure = draw_separations((labels[0], labels[1]), offsets, separation, RADIUS_ARCSEC)
-            self.save(figure, f"{prefix}{name}_separations")
-
     def draw_field(self, trees: Sequence[Path]) -> None:
         """Draw where the objects of all surveys are."""
-        from astropile.plot import draw_sky
+        again = not self.new.isdisjoint(trees)
+        self.picture("field", lambda: _draw_field(trees), again=again)
 
-        catalogs = [open_catalog(tree) for tree in trees]
-        positions = {catalog.survey.survey: catalog.positions() for catalog in catalogs}
-        self.save(draw_sky(positions, "the simulated field"), "field")
-
-    def save(self, figure: Any, name: str) -> None:
-        """Write a picture."""
+    def picture(self, name: str, draw: Callable[[], Any], *, again: bool) -> None:
+        """Write a picture, if it is not there or shows what was made anew."""
         from astropile.plot import save_figure
 
         path = self.folder / "figures" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        save_figure(figure, path)
+        if again or not path.is_file():
+            path.parent.mkdir(exist_ok=True)
+            save_figure(draw(), path)
         self.report.figures.append(path)
+
+
+# --------------------------------------------------------------------------------------
+# Pictures
+
+
+def _draw_object(catalog: Catalog) -> Any:
+    """Draw the object of a tree that has most to see."""
+    from astropile.plot import Side, draw_object
+    from astropile.view import standard_records
+
+    example = standard_records(catalog.standard([_showable(catalog)]))[0]
+    return draw_object(Side(catalog.survey, example))
+
+
+def _draw_matches(matched: Any, catalogs: Sequence[Catalog]) -> Any:
+    """Draw the first pairs."""
+    from astropile.plot import Matched, Side, draw_matches
+
+    names = _names(matched)
+    dataset = matched.dataset.with_format("astropile")
+    rows = []
+    for number in range(min(3, len(dataset))):
+        pair = dataset[number]
+        sides = [
+            Side(catalog.survey, pair[name]) for name, catalog in zip(names, catalogs, strict=True)
+        ]
+        rows.append(Matched(tuple(sides), float(pair["separation"])))
+    return draw_matches(rows, " and ".join(names))
+
+
+def _draw_separations(matched: Any, catalogs: Sequence[Catalog]) -> Any:
+    """Draw how far apart the positions of all pairs are."""
+    from astropile.plot import draw_separations
+
+    table, (left, right) = matched.catalog, _names(matched)
+    east = (table[f"ra_{right}"] - table[f"ra_{left}"] + 180) % 360 - 180
+    north = table[f"dec_{right}"] - table[f"dec_{left}"]
+    flat = np.asarray(east * np.cos(np.deg2rad(table[f"dec_{left}"])), float)
+    offsets = (flat * 3600, np.asarray(north, float) * 3600)
+    one, other = (f"{catalog.survey.survey} {catalog.survey.release}" for catalog in catalogs)
+    separation = np.asarray(table["separation"], float)
+    return draw_separations((one, other), offsets, separation, RADIUS_ARCSEC)
+
+
+def _names(matched: Any) -> tuple[str, str]:
+    return matched.catalog.meta["left"]["name"], matched.catalog.meta["right"]["name"]
+
+
+def _draw_field(trees: Sequence[Path]) -> Any:
+    from astropile.plot import draw_sky
+
+    catalogs = [open_catalog(tree) for tree in trees]
+    positions = {catalog.survey.survey: catalog.positions() for catalog in catalogs}
+    return draw_sky(positions, "the simulated field")
 
 
 def _showable(catalog: Catalog) -> int:
@@ -415,12 +440,16 @@ def _worth(row: Mapping[str, Any]) -> tuple[bool, float]:
     return bool(np.isfinite(number("z"))), worth if np.isfinite(worth) else -np.inf
 
 
-def _count_rejected(catalog: Catalog) -> int:
+def _count_rejected(catalog: Catalog) -> tuple[int, str]:
+    """Count what was rejected, and say the most frequent reason."""
     from astropile.layout import MANIFEST_DIR, REJECTED_FILE
 
     path = catalog.path / MANIFEST_DIR / REJECTED_FILE
     with path.open(encoding="utf-8") as lines:
-        return sum(int(json.loads(line)["count"]) for line in lines)
+        reasons = Counter[str]()
+        for entry in map(json.loads, lines):
+            reasons[str(entry["reason"])] += int(entry["count"])
+    return reasons.total(), reasons.most_common(1)[0][0] if reasons else ""
 
 
 def _next_commands(folder: Path) -> list[str]:

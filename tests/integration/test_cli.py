@@ -715,7 +715,7 @@ def test_the_demo_goes_the_whole_way(command, tmp_path, offline):
     pytest.importorskip("datasets")
     pytest.importorskip("matplotlib")
     said = []
-    report = run_demo(tmp_path / "demo", n_galaxies=8, progress=False, say=said.append)
+    report = run_demo(tmp_path / "demo", n_galaxies=6, progress=False, say=said.append)
     folder = tmp_path / "demo"
     for name in ("hsc", "decals", "sdss", "desi", "manga"):
         assert (folder / "native" / name).is_dir()
@@ -732,7 +732,7 @@ def test_the_demo_goes_the_whole_way(command, tmp_path, offline):
         words = line.split()[1:]
         assert command(*(tmp_path / w if w.endswith(".png") else w for w in words))[0] == 0
 
-    again = run_demo(folder, n_galaxies=8, progress=False)
+    again = run_demo(folder, n_galaxies=6, progress=False)
     assert all(tree.reused for tree in again.trees)
     assert [match.n_pairs for match in again.matches] == [m.n_pairs for m in report.matches]
     code, _, err = command("demo", folder)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 BAND_ORDER: Final = ("u", "g", "r", "i", "z", "y")
 
-_GALAXY: Final = {"u": 0.17, "g": 0.5, "r": 1.0, "i": 1.4, "z": 1.75, "y": 1.95}
-"""Flux of a usual galaxy nearby in each band, in r = 1."""
+_GALAXY: Final = {"u": 0.4, "g": 0.75, "r": 1.0, "i": 1.15, "z": 1.3, "y": 1.4}
+"""Flux in each band, r = 1, of what is to look white: bluer than most galaxies are, so that
+these keep some of their colour."""
 
 
 def asinh_rgb(

@@ -32,8 +32,9 @@ class Side:
 
     @property
     def label(self) -> str:
-        """Name and release of the survey."""
-        return f"{self.survey.survey} {self.survey.release}"
+        """Name of the survey, and its release where that is known."""
+        known = self.survey.release.lower() != "unknown"
+        return f"{self.survey.survey} {self.survey.release}" if known else self.survey.survey
 
 
 @dataclass(frozen=True)

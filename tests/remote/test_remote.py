@@ -136,6 +136,16 @@ def test_match(fresh, folder):
             assert found.separation_arcsec.tolist() == expected.separation_arcsec.tolist()
 
 
+def test_questions(fresh, folder):
+    """SQL gives the rows that it gives on disk."""
+    pytest.importorskip("duckdb")
+    local, remote = open_catalog(folder / "compact"), opened(fresh)
+    asked = "Z > 0.5 and mag is not null"
+    assert remote.query(asked).tolist() == local.query(asked).tolist() != []
+    question = "select count(*) as n, avg(Z) as z from catalog"
+    assert remote.sql(question).equals(local.sql(question))
+
+
 def test_lopsided_match(fresh, folder, tmp_path, monkeypatch):
     """With few objects on one side only their surroundings on the other are read."""
     few = toy.make_batch(3, seed=9, ra=[10.0, 200.0, 10.0001], dec=[5.0, -40.0, 5.0001])

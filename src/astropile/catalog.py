@@ -307,6 +307,44 @@ class Catalog(SkySelections, Queries, Outputs):
             found[name] = _arrange(parts, np.concatenate(places))
         return {name: found[name] for name in names}
 
+    def mapped(self, start: int, stop: int, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """
+        Map columns of consecutive rows into memory, without reading or copying them.
+
+        The files must not be written to while the arrays are in use: trees never are, but what
+        else changes a mapped file changes the arrays, and cutting it short ends the process.
+
+        Parameters
+        ----------
+        start, stop : int
+            First row, and one past the last.
+        columns : sequence of str
+            Native or common columns.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Read-only arrays of those columns that lie in one piece: fixed columns of a fast
+            tree, of rows of one shard. The others have to be taken.
+
+        Raises
+        ------
+        UnknownColumnError
+            If a column is not there.
+        FormatError
+            If a file is missing, was changed, or breaks the format.
+        """
+        self._check(columns, self._kinds)
+        names = [name for name in columns if self._kinds[name] == "fixed"]
+        here = self.root.layout == "fast" and isinstance(self.path, Path)
+        if not here or not names or not 0 <= start < stop <= len(self):
+            return {}
+        shard = self.shards[int(np.searchsorted(self._starts, start, side="right")) - 1]
+        if stop > shard.start + shard.n_objects:
+            return {}
+        with self._open(shard) as reader:
+            return reader.mapped(names, start - shard.start, stop - shard.start)
+
     def _table(self, shard: CatalogShard) -> RowTable:
         """Give the row table of a shard: from beside the data, or else from the file itself."""
         tables = self._tables.get(shard.ipix)

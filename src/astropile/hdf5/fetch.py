@@ -179,6 +179,41 @@ class RowReader:
             self._source.expect(starts, lengths)
         return tasks, n_bytes
 
+    def mapped(self, names: Sequence[str], start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """
+        Give columns of consecutive rows as they lie in the mapped file.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Native or common columns, neither shared nor ragged.
+        start, stop : int
+            First row, and one past the last.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Read-only, of those columns that are contiguous and aligned in a file that can be
+            mapped.
+
+        Raises
+        ------
+        FormatError
+            If the table is not what the survey declares.
+        """
+        found: dict[str, NDArray[Any]] = {}
+        memory: Any = getattr(self._source, "mapped", lambda: None)()
+        for name in names if memory is not None else ():
+            like = self.room(name, 1)
+            if self._place(name).sizes is not None or not like.nbytes:
+                continue
+            begin = self._start(name, like.nbytes * self._table.n_objects) + start * like.nbytes
+            if begin % like.itemsize == 0:
+                count = (stop - start) * like.size
+                flat = np.frombuffer(memory, like.dtype, count, begin)
+                found[name] = flat.reshape(stop - start, *like.shape[1:])
+        return found
+
     def read_shared(self, name: str) -> NDArray[Any]:
         """
         Read a shared column.

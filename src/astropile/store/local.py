@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import stat
 from collections import deque
@@ -95,6 +96,17 @@ class LocalFile:
         """
         if self._stat() != self.state:
             raise FormatError(str(self.path), "the file as it was opened", "it was changed since")
+
+    def mapped(self) -> mmap.mmap:
+        """
+        Map the file into memory, to be read from when it is looked at.
+
+        Returns
+        -------
+        mmap
+            Its bytes; they stay when the file is closed.
+        """
+        return mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
 
     def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """

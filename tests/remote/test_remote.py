@@ -627,7 +627,8 @@ def test_hugging_face(fresh, folder):
     datasets = pytest.importorskip("datasets")
     from astropile import cross_match_datasets, load_dataset_builder
 
-    builder = load_dataset_builder(f"{fresh.url}/compact", "main")
+    builder = load_dataset_builder(f"{fresh.url}/compact", "main", remote=options(connections=4))
+    assert builder.catalog.path.store.options.connections == 4
     dataset = builder.as_dataset("train")
     assert isinstance(dataset, datasets.Dataset)
     local = load_dataset_builder(folder / "compact").as_dataset("train")

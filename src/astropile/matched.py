@@ -12,16 +12,27 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from astropile.errors import MatchError
 from astropile.publish import publish_bytes, sync_folder
 
 CATALOG_FILES: Final = ("catalog.parquet", "catalog.ecsv")
 DATASET_DIR: Final = "dataset"
+TABLE_FORMATS: Final = {
+    ".parquet": "parquet",
+    ".csv": "ascii.csv",
+    ".ecsv": "ascii.ecsv",
+    ".fits": "fits",
+    ".vot": "votable",
+}
+"""What astropy calls the formats that a suffix names."""
 
 
 def save_match(matched: Any, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -69,6 +80,57 @@ def save_match(matched: Any, folder: str | os.PathLike[str], *, overwrite: bool 
             shutil.rmtree(aside, ignore_errors=True)
             Path(lock.name).unlink(missing_ok=True)
     return final
+
+
+def save_table(table: Any, path: Path, *, overwrite: bool = False) -> None:
+    """
+    Write the catalogue of a match to one file, in the format that its suffix names.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        The catalogue.
+    path : Path
+        The file to make: its suffix one of `TABLE_FORMATS`.
+    overwrite : bool
+        Replace one that is there.
+
+    Raises
+    ------
+    MatchError
+        If the suffix is none of those, or the file is there already.
+    OSError
+        If the disk fails; nothing then stands under the final name.
+    """
+    name = TABLE_FORMATS.get(path.suffix.lower())
+    if name is None:
+        raise MatchError(str(path), f"a suffix among {', '.join(TABLE_FORMATS)}", repr(path.suffix))
+    if path.exists() and not overwrite:
+        raise MatchError(str(path), "a file that does not exist", "one that does")
+    if name == "fits":
+        table = _for_fits(table)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        table.write(str(aside), format=name)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _for_fits(table: Any) -> Any:
+    """Give what FITS can hold: text in UTF-8, what the match was made of as comments."""
+    plain = table.copy()
+    for name in plain.colnames:
+        column = plain[name]
+        if column.dtype.kind == "U":
+            plain[name] = np.char.encode(np.ma.filled(column, ""), "utf-8")
+        elif column.dtype.kind in "iu" and hasattr(column, "mask"):
+            column.fill_value = np.iinfo(column.dtype).min or np.iinfo(column.dtype).max
+    plain.meta = {"comments": [f"{key}: {json.dumps(value)}" for key, value in table.meta.items()]}
+    return plain
 
 
 def _write(matched: Any, aside: Path) -> None:

@@ -1,29 +1,34 @@
-"""``astropile match``: two trees matched on the sky, saved."""
+"""``astropile match``: two or more trees matched on the sky, saved."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from astropile.catalog import Catalog, open_catalog
-from astropile.cli.failures import RefusedError
+from astropile.cli.failures import RefusedError, UsageError
 from astropile.cli.output import Printer, count_text, folder_size, size_text
-from astropile.matched import save_match
+from astropile.match.multi import JOINS
+from astropile.matched import TABLE_FORMATS, save_match, save_table
 from astropile.store.protocol import tree_path
 
-HELP: Final = "match two trees on the sky and save the pairs"
+HELP: Final = "match trees on the sky and save what belongs together"
 DESCRIPTION: Final = """\
-Match two trees on the sky and save the pairs: catalog.parquet and catalog.ecsv with one line
-per pair, dataset/ with everything that both sides have (datasets.load_from_disk opens it).
-The folder takes its name when it is whole.
+Match trees on the sky and save the pairs. OUT is a folder: catalog.parquet and catalog.ecsv
+with one line per pair, dataset/ with everything that all sides have (datasets.load_from_disk
+opens it). Or a file, of the lines alone: .parquet, .csv, .ecsv, .fits or .vot. Either takes its
+name when it is whole. Of more than two trees the first, or the one of the name that --anchor
+gives, is matched with each of the others: one line per object of it.
 """
 EXAMPLE: Final = """\
   astropile match demo/hsc demo/decals -o hsc_x_decals --radius 1
   astropile match demo/sdss demo/desi -o pairs --radius 0.5 --find mutual --dry-run
+  astropile match demo/hsc demo/decals demo/desi -o lines.fits --join all1
 """
 
 
@@ -47,11 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         The command's parser.
     """
     parser.add_argument(
-        "left", metavar="LEFT", type=tree_path, help="a tree: its folder, or the URL of a subset"
+        "trees",
+        metavar="TREE",
+        type=tree_path,
+        nargs="+",
+        help="two or more trees: the folder of each, or the URL of a subset",
     )
-    parser.add_argument("right", metavar="RIGHT", type=tree_path, help="another tree")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="the folder to make"
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="the folder or file to make"
     )
     parser.add_argument(
         "--radius",
@@ -62,10 +70,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--find",
-        choices=("nearest", "mutual", "all"),
+        choices=("nearest", "mutual", "all", "best", "best1", "best2"),
         default="nearest",
-        help="the nearest right object of each left one; only where each is the other's nearest; "
-        "or every pair (nearest)",
+        help="the nearest right object of each left one (nearest or best1) or the other way round "
+        "(best2); only where each is the other's nearest (mutual); the closest pairs in which no "
+        "object occurs twice (best); or every pair (nearest)",
+    )
+    parser.add_argument(
+        "--join",
+        choices=tuple(JOINS),
+        default="inner",
+        metavar="JOIN",
+        help="what to keep: pairs (inner or 1and2), also what is only in the first (left, all1), "
+        "only in the second (right, all2), or either (outer, 1or2); or what has no pair: 1not2, "
+        "2not1, 1xor2. Of more than two trees inner, left or outer (inner)",
+    )
+    parser.add_argument(
+        "--anchor", metavar="NAME", help="the survey whose objects the others are matched with"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
     parser.add_argument("--dry-run", action="store_true", help="count the pairs and write nothing")
@@ -89,18 +110,30 @@ def run(args: argparse.Namespace) -> int:
     folder = args.output.expanduser()
     if folder.exists() and not args.overwrite:
         raise RefusedError(f"cannot write {folder}: it exists already", "--overwrite replaces it")
-    left, right = open_catalog(args.left), open_catalog(args.right)
+    if len(args.trees) < 2:
+        raise UsageError("match needs two trees or more; see astropile match --help")
+    is_file = folder.suffix.lower() in TABLE_FORMATS
+    join = args.join
+    if len(args.trees) > 2:
+        join = {"1and2": "inner", "all1": "left", "1or2": "outer"}.get(join, join)
+    catalogs = [open_catalog(tree) for tree in args.trees]
     from astropile.hf import cross_match_datasets
 
-    matched = cross_match_datasets(left, right, match_radius=args.radius, find=args.find)
-    facts = _facts(matched.catalog, left, right, args)
-    if not args.dry_run:
+    matched = cross_match_datasets(
+        *catalogs, match_radius=args.radius, find=args.find, join=join, anchor=args.anchor
+    )
+    facts = _facts(matched.catalog, catalogs, args)
+    if not args.dry_run and is_file:
+        save_table(matched.catalog, folder, overwrite=args.overwrite)
+        facts["n_bytes"] = folder.stat().st_size
+    elif not args.dry_run:
         save_match(matched, folder, overwrite=args.overwrite)
         facts["n_bytes"] = folder_size(folder)
     out.document(facts)
-    sizes = [f"{len(one):,} of {one.survey.name}" for one in (left, right)]
-    pairs = count_text(facts["n_pairs"], "pair")
-    out.text(f"{pairs} among {' and '.join(sizes)} within {args.radius:g} arcsec")
+    sizes = [f"{len(one):,} of {one.survey.name}" for one in catalogs]
+    is_pairs = len(catalogs) == 2 and join in {"inner", "1and2"}
+    lines = count_text(facts["n_pairs"], "pair" if is_pairs else "line")
+    out.text(f"{lines} among {' and '.join(sizes)} within {args.radius:g} arcsec")
     if apart := facts["separation_arcsec"]:
         out.text(
             f"  separation: median {apart['median']:.3f}, 95 % below {apart['p95']:.3f}, "
@@ -113,8 +146,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _facts(table: Any, left: Catalog, right: Catalog, args: argparse.Namespace) -> dict[str, Any]:
-    separation = np.asarray(table["separation"])
+def _facts(table: Any, catalogs: Sequence[Catalog], args: argparse.Namespace) -> dict[str, Any]:
+    names = [name for name in table.colnames if name.split("_")[0] == "separation"]
+    separation = np.concatenate([np.asarray(table[name], np.float64) for name in names])
+    separation = separation[np.isfinite(separation)]
     described = {}
     if len(separation):
         described = {
@@ -122,12 +157,15 @@ def _facts(table: Any, left: Catalog, right: Catalog, args: argparse.Namespace) 
             "p95": float(np.percentile(separation, 95)),
             "max": float(separation.max()),
         }
+    trees = [
+        {"path": one.path, "survey": one.survey.name, "n_objects": len(one)} for one in catalogs
+    ]
     return {
-        "left": {"path": left.path, "survey": left.survey.name, "n_objects": len(left)},
-        "right": {"path": right.path, "survey": right.survey.name, "n_objects": len(right)},
+        **({"left": trees[0], "right": trees[1]} if len(trees) == 2 else {"trees": trees}),
         "radius_arcsec": args.radius,
         "find": args.find,
-        "n_pairs": len(separation),
+        "join": args.join,
+        "n_pairs": len(table),
         "separation_arcsec": described,
         "path": None if args.dry_run else args.output,
     }

@@ -1,16 +1,15 @@
 """
-Match two surveys on the sky and give the pairs as a dataset.
+Match surveys on the sky and give what belongs together as a dataset.
 
-The dataset is a list of row numbers over both sides: nothing is copied until someone reads a
+The dataset is a list of row numbers over all sides: nothing is copied until someone reads a
 row or saves it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import datasets
 import numpy as np
@@ -19,16 +18,18 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from astropile.catalog import Catalog
-from astropile.errors import MatchError
+from astropile.errors import MatchError, UnknownColumnError
 from astropile.healpix import ang2pix
-from astropile.hf.builder import TreeBuilder, open_subset
-from astropile.hf.features import conform_columns, empty_table
+from astropile.hf.builder import TreeBuilder
+from astropile.hf.features import conform, conform_columns, empty_table, storage_of
 from astropile.hf.lazy import lazy_dataset
 from astropile.hf.rows import DatasetRows, Rows, RowSource, TreeRows, as_numpy, hash_of
+from astropile.match.inputs import NO_SIDE, open_side
 from astropile.match.join import cross_match
+from astropile.match.multi import JOINS, best_pairs, join_many, join_pairs, turned
 from astropile.match.positions import Find, Pairs, match_positions
 from astropile.names import COMMON_COLUMNS
-from astropile.sky import mean_position
+from astropile.sky import unit_vectors, wrap_ra
 from astropile.view import Leaf, Node, Struct
 
 _OWN: Mapping[str, Node] = {
@@ -40,6 +41,9 @@ _OWN: Mapping[str, Node] = {
 """Columns of a pair itself."""
 
 _DEFAULT_ORDER = 4
+
+FindPairs = Find | Literal["best", "best1", "best2"]
+"""The ways to find pairs."""
 
 
 class CrossMatch(NamedTuple):
@@ -55,29 +59,48 @@ class CrossMatch(NamedTuple):
 def cross_match_datasets(
     left: Any,
     right: Any,
+    *others: Any,
     match_radius: float = 1.0,
-    *,
     flat: bool = False,
-    find: Find = "nearest",
+    find: FindPairs = "nearest",
+    join: str = "inner",
+    anchor: str | None = None,
+    on: Mapping[str, str] | None = None,
     left_columns: Sequence[str] | None = None,
     right_columns: Sequence[str] | None = None,
 ) -> CrossMatch:
     """
-    Match two surveys on the sky.
+    Match two or more surveys on the sky.
 
     Parameters
     ----------
     left, right : DatasetBuilder, Dataset, Catalog or path
         What `load_dataset_builder`, `load_dataset` or `open_catalog` gave, the folder of a
         tree, or any map-style dataset with columns ``ra`` and ``dec`` [deg, ICRS].
+    *others : DatasetBuilder, Dataset, Catalog or path
+        Further surveys. A number in third place is the radius.
     match_radius : float
         Largest accepted separation [arcsec], inclusive.
     flat : bool
-        Give the columns of both sides side by side, each with its side's name behind it
+        Give the columns of all sides side by side, each with its side's name behind it
         (``image_hsc``), instead of one record per side.
-    find : {'nearest', 'all', 'mutual'}
-        ``nearest``: the nearest right object of each left one. ``all``: every pair.
-        ``mutual``: pairs in which each is the nearest of the other.
+    find : {'nearest', 'all', 'mutual', 'best', 'best1', 'best2'}
+        ``nearest``: the nearest right object of each left one. ``mutual``: pairs in which
+        each is the nearest of the other. ``best``: the closest pair, the closest of those that
+        share no object with it, and so on. Of two surveys also ``all``: every pair, and in
+        the words of STILTS ``best1``: as ``nearest``, ``best2``: the nearest left object of
+        each right one.
+    join : str
+        Which objects to keep: those with a counterpart in all surveys (``inner``), also
+        those of the left side or anchor without one (``left``), also those of the others
+        (``outer``); of two surveys also ``right``, or in the words of STILTS ``1and2``,
+        ``1or2``, ``all1``, ``all2``, ``1not2``, ``2not1``, ``1xor2``.
+    anchor : str, optional
+        Name of the survey whose objects the others are matched with, if there are more than
+        two surveys or `on` is given; by default the first.
+    on : mapping of str to str, optional
+        Match by equal identifiers, not by position: names of the surveys, the anchor among
+        them, and the column of each that holds identifiers.
     left_columns, right_columns : sequence of str, optional
         Fields to keep of a side; by default all.
 
@@ -88,12 +111,15 @@ def cross_match_datasets(
         and provenance. ``dataset``: a `datasets.Dataset` of ``ra``, ``dec`` (mean direction
         of the two), ``healpix`` (NESTED, at the left side's order), ``separation`` and one
         record per side under its survey's name, or its name with ``_left`` and ``_right``
-        where both are of one survey.
+        where both are of one survey. A survey without a part in a row is null there, and
+        masked in the catalogue. With more than two surveys, ``separation_<name>`` is the
+        angle from the anchor's object; surveys of one name are told apart by ``_1``, ``_2``.
 
     Raises
     ------
     MatchError
-        If the radius is negative, not finite or too large, or a side has no positions.
+        If the radius is negative, not finite or too large, a side has no positions, or the
+        options do not go together.
     TypeError
         If a side or the radius is of no type that can be used.
 
@@ -101,7 +127,9 @@ def cross_match_datasets(
     -----
     Several left objects may have the same nearest right one: each gives a pair. Among right
     objects equally far the first wins. Positions are compared as they are, at their own
-    epochs. Partitions, shards, the poles and right ascension 0 are no borders.
+    epochs. Partitions, shards, the poles and right ascension 0 are no borders. With more than
+    two surveys the result does not depend on the order of those beside the anchor: see
+    `astropile.match.match_many`.
 
     Examples
     --------
@@ -110,39 +138,117 @@ def cross_match_datasets(
     >>> catalog, dataset = cross_match_datasets(hsc, decals, match_radius=1.0)  # doctest: +SKIP
     >>> dataset.save_to_disk("hsc_meets_decals")  # doctest: +SKIP
     """
+    if others and isinstance(others[-1], int | float | np.number):
+        others, match_radius = others[:-1], others[-1]
     radius_arcsec = match_radius
     if isinstance(radius_arcsec, str | bytes | bool):
         raise MatchError("match_radius", "a number of arcseconds", repr(radius_arcsec))
-    sides = _Side.of(left, "left", left_columns), _Side.of(right, "right", right_columns)
-    names = [side.source.name for side in sides]
-    if names[0] == names[1]:
-        names = [f"{names[0]}_left", f"{names[1]}_right"]
+    sides = [_Side.of(left, "left", left_columns), _Side.of(right, "right", right_columns)]
+    sides += [_Side.of(other, f"{n}.", None) for n, other in enumerate(others, 3)]
+    names = _names([side.source.name for side in sides])
     for name in names:
         if not flat and name in _OWN:
             raise MatchError("a side", "a name that is no column of a pair", repr(name))
-    pairs = _pairs(sides, radius_arcsec, find)
-    rows = (pairs.left, pairs.right)
-    lines = [side.lines(places) for side, places in zip(sides, rows, strict=True)]
-    ra, dec = _mean_positions(*lines)
-    own = {
-        "ra": ra,
-        "dec": dec,
-        "healpix": ang2pix(ra, dec, sides[0].order),
-        "separation": pairs.separation_arcsec,
-    }
-    source = PairRows([side.kept for side in sides], names, rows, own, flat=flat)
-    catalog = _catalog(sides, names, pairs, own, lines)
+    if others or on or anchor is not None:
+        found = _many_rows(
+            dict(zip(names, sides, strict=True)), radius_arcsec, join, find, anchor, on
+        )
+    else:
+        found = _two_rows(sides, radius_arcsec, find, join)
+    lines = [side.lines_where(places) for side, places in zip(sides, found.rows, strict=True)]
+    ra, dec = _mean_positions(lines)
+    own = {"ra": ra, "dec": dec, "healpix": ang2pix(ra, dec, sides[0].order), **found.separations}
+    source = PairRows([side.kept for side in sides], names, found.rows, own, flat=flat)
+    catalog = _catalog(sides, names, found, own, lines)
     catalog.meta.update(
         {
             "match_radius_arcsec": float(radius_arcsec),
             "find": find,
+            "join": join,
             "healpix_order": sides[0].order,
         }
     )
     return CrossMatch(catalog, lazy_dataset(source, _info(sides, names, radius_arcsec)))
 
 
-def _pairs(sides: Sequence[_Side], radius_arcsec: float, find: Find) -> Pairs:
+class _Found(NamedTuple):
+    """Rows of a match, one array for each side, -1 where it has no part."""
+
+    rows: tuple[Rows, ...]
+    separations: Mapping[str, NDArray[np.float64]]
+    n_invalid: tuple[int, ...]
+    anchor: str | None = None
+
+
+def _names(given: Sequence[str]) -> list[str]:
+    """Tell sides of one name apart."""
+    if len(given) == 2 and given[0] == given[1]:
+        return [f"{given[0]}_left", f"{given[1]}_right"]
+    seen: dict[str, int] = {}
+    names = []
+    for name in given:
+        seen[name] = seen.get(name, 0) + 1
+        names.append(f"{name}_{seen[name]}" if given.count(name) > 1 else name)
+    return names
+
+
+def _two_rows(sides: Sequence[_Side], radius_arcsec: float, find: FindPairs, join: str) -> _Found:
+    if join not in JOINS:
+        raise MatchError("join", f"one of {', '.join(JOINS)}", repr(join))
+    pairs = _pairs(sides, radius_arcsec, find)
+    joined = join_pairs(pairs, len(sides[0].source), len(sides[1].source), join)
+    return _Found(
+        (joined.left, joined.right),
+        {"separation": joined.separation_arcsec},
+        (pairs.n_invalid_left, pairs.n_invalid_right),
+    )
+
+
+def _many_rows(
+    sides: Mapping[str, _Side],
+    radius_arcsec: float,
+    join: str,
+    find: FindPairs,
+    anchor: str | None,
+    on: Mapping[str, str] | None,
+) -> _Found:
+    first = next(iter(sides)) if anchor is None else anchor
+
+    def pairs_of(name: str, radius: float, find: str) -> Pairs:
+        way: Any = "all" if find == "best" else find
+        return _pairs([sides[first], sides[name]], radius, way)
+
+    def positions_of(name: str, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        lines = sides[name].lines(rows)
+        return lines["ra"], lines["dec"]
+
+    for name in on or {}:
+        if name not in sides:
+            raise MatchError("on", f"names among {', '.join(sides)}", repr(name))
+    found = join_many(
+        {name: len(side.source) for name, side in sides.items()},
+        anchor=first,
+        radius_arcsec=radius_arcsec,
+        join=join,
+        find=find,
+        on={name: sides[name].column(column) for name, column in (on or {}).items()},
+        pairs_of=pairs_of,
+        positions_of=positions_of,
+    )
+    others = found.separation_arcsec
+    separations = {f"separation_{name}": values for name, values in others.items()}
+    if len(others) == 1:
+        separations = {"separation": next(iter(others.values()))}
+    return _Found(tuple(found.rows.values()), separations, tuple(found.n_invalid.values()), first)
+
+
+def _pairs(sides: Sequence[_Side], radius_arcsec: float, find: FindPairs) -> Pairs:
+    if find == "best":
+        return best_pairs(_pairs(sides, radius_arcsec, "all"))
+    if find == "best1":
+        find = "nearest"
+    elif find == "best2":
+        return turned(_pairs(sides[::-1], radius_arcsec, "nearest"))
     trees = [side.whole_tree for side in sides]
     if trees[0] is not None and trees[1] is not None:
         return cross_match(trees[0], trees[1], radius_arcsec=radius_arcsec, find=find)
@@ -151,13 +257,18 @@ def _pairs(sides: Sequence[_Side], radius_arcsec: float, find: Find) -> Pairs:
 
 
 def _mean_positions(
-    left: Mapping[str, NDArray[Any]], right: Mapping[str, NDArray[Any]]
+    lines: Sequence[Mapping[str, NDArray[Any]]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average the two positions of each pair; opposite ones have no mean: the left one."""
-    ra, dec = mean_position(
-        np.stack([left["ra"], right["ra"]]), np.stack([left["dec"], right["dec"]]), axis=0
-    )
-    return np.where(np.isnan(ra), left["ra"], ra), np.where(np.isnan(dec), left["dec"], dec)
+    """Average the positions of each row; opposite ones have no mean: the first one there is."""
+    there = np.stack([~np.ma.getmaskarray(line["ra"]) for line in lines])
+    first = np.argmax(there, axis=0), np.arange(there.shape[1])
+    given = (np.stack([np.ma.getdata(line[name]) for line in lines]) for name in ("ra", "dec"))
+    ra, dec = (np.where(there, values, values[first]) for values in given)
+    x, y, z = np.moveaxis(np.where(there[..., None], unit_vectors(ra, dec), 0).sum(axis=0), -1, 0)
+    across = np.hypot(x, y)
+    known = np.hypot(across, z) > 1e-12
+    mean_ra, mean_dec = wrap_ra(np.degrees(np.arctan2(y, x))), np.degrees(np.arctan2(z, across))
+    return np.where(known, mean_ra, ra[first]), np.where(known, mean_dec, dec[first])
 
 
 class _Side:
@@ -184,12 +295,19 @@ class _Side:
                 return cls(DatasetRows(value), side, names)
             case Catalog():
                 return cls(TreeRows(value), side, names)
-            case str() | os.PathLike():
-                return cls(TreeRows(open_subset(value, None)), side, names)
-        raise TypeError(
-            f"the {side} side is a builder or dataset of astropile, a Catalog or a path, "
-            f"not {type(value).__name__}"
-        )
+        try:
+            opened = open_side(value)
+        except MatchError as error:
+            if error.what != NO_SIDE:
+                raise
+            raise TypeError(
+                f"the {side} side is a builder or dataset of astropile, a Catalog, a table or a "
+                f"path, not {type(value).__name__}"
+            ) from error
+        if isinstance(opened, Catalog):
+            return cls(TreeRows(opened), side, names)
+        info = datasets.DatasetInfo(dataset_name=opened.name)
+        return cls(DatasetRows(datasets.Dataset(opened.table(), info=info)), side, names)
 
     @property
     def order(self) -> int:
@@ -229,30 +347,62 @@ class _Side:
         columns = zip(table.column_names, table.columns, strict=True)
         return {name: as_numpy(column) for name, column in columns}
 
+    def lines_where(self, rows: Rows) -> dict[str, NDArray[Any]]:
+        """Read the same for rows that may be -1: masked there."""
+        there = rows >= 0
+        found = self.lines(rows[there])
+        if there.all():
+            return found
+        lines: dict[str, NDArray[Any]] = {}
+        for name, values in found.items():
+            filled = np.zeros(len(rows), values.dtype)
+            filled[there] = values
+            lines[name] = np.ma.MaskedArray(filled, mask=~there)
+        return lines
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Read one light column of all rows."""
+        if isinstance(self.source, TreeRows):
+            return self.source.light([name])[name]
+        if name not in self.source.types:
+            raise UnknownColumnError(name, self.source.name, tuple(self.source.types))
+        return as_numpy(self.source.column(name))
+
 
 def _catalog(
     sides: Sequence[_Side],
     names: Sequence[str],
-    pairs: Pairs,
+    found: _Found,
     own: Mapping[str, NDArray[Any]],
     lines: Sequence[Mapping[str, NDArray[Any]]],
 ) -> Table:
     table = Table(dict(own))
-    for name, rows, columns in zip(names, (pairs.left, pairs.right), lines, strict=True):
-        table[f"row_{name}"] = rows
+    for name, rows, columns in zip(names, found.rows, lines, strict=True):
+        is_whole = len(rows) == 0 or rows.min() >= 0
+        table[f"row_{name}"] = rows if is_whole else np.ma.MaskedArray(rows, mask=rows < 0)
         for column, values in columns.items():
             table[f"{column}_{name}"] = values
     for column in table.colnames:
         if column.startswith(("ra", "dec")):
             table[column].unit = "deg"
-    table["separation"].unit = "arcsec"
+    for column in found.separations:
+        table[column].unit = "arcsec"
+    facts = [{"name": name, **side.provenance} for name, side in zip(names, sides, strict=True)]
+    if len(sides) == 2:
+        table.meta = {
+            "n_left": len(sides[0].source),
+            "n_right": len(sides[1].source),
+            "n_invalid_left": found.n_invalid[0],
+            "n_invalid_right": found.n_invalid[1],
+            "left": facts[0],
+            "right": facts[1],
+        }
+        return table
+    sizes = zip(sides, found.n_invalid, strict=True)
+    counts = [{"n_objects": len(side.source), "n_invalid": invalid} for side, invalid in sizes]
     table.meta = {
-        "n_left": len(sides[0].source),
-        "n_right": len(sides[1].source),
-        "n_invalid_left": pairs.n_invalid_left,
-        "n_invalid_right": pairs.n_invalid_right,
-        "left": {"name": names[0], **sides[0].provenance},
-        "right": {"name": names[1], **sides[1].provenance},
+        "anchor": found.anchor,
+        "sides": [fact | count for fact, count in zip(facts, counts, strict=True)],
     }
     return table
 
@@ -264,8 +414,8 @@ def _info(
     unique = {survey.name: survey for survey in surveys}.values()
     return datasets.DatasetInfo(
         description=(
-            f"Objects of {names[0]} with those of {names[1]} within {radius_arcsec:g} arcsec. "
-            + " ".join(survey.description for survey in unique)
+            f"Objects of {names[0]} with those of {' and '.join(names[1:])} "
+            f"within {radius_arcsec:g} arcsec. " + " ".join(survey.description for survey in unique)
         ).strip(),
         citation="\n\n".join(survey.citation for survey in unique),
         license="; ".join(f"{survey.name}: {survey.licence}" for survey in unique),
@@ -328,16 +478,16 @@ class ChosenRows(RowSource):
 
 class PairRows(RowSource):
     """
-    Pairs of rows of two sources.
+    Rows of two or more sources, side by side.
 
     Parameters
     ----------
     sides : sequence of RowSource
-        The two.
+        The sources.
     names : sequence of str
         What each is called.
-    rows : tuple of ndarray
-        Their row numbers, pair by pair.
+    rows : sequence of ndarray
+        Their row numbers, pair by pair; -1 where a source has no part.
     own : mapping of str to ndarray
         Columns of the pairs themselves.
     flat : bool
@@ -348,7 +498,7 @@ class PairRows(RowSource):
         self,
         sides: Sequence[RowSource],
         names: Sequence[str],
-        rows: tuple[Rows, Rows],
+        rows: Sequence[Rows],
         own: Mapping[str, NDArray[Any]],
         *,
         flat: bool,
@@ -358,13 +508,13 @@ class PairRows(RowSource):
 
     @property
     def name(self) -> str:
-        """Both names."""
+        """All names."""
         return "_".join(dict.fromkeys(side.name for side in self._sides))
 
     @property
     def types(self) -> Mapping[str, Node]:
         """Type of each column, in order."""
-        types = dict(_OWN)
+        types = {name: _OWN.get(name, _OWN["separation"]) for name in self._own}
         for side, name in zip(self._sides, self._names, strict=True):
             if self._flat:
                 types.update({f"{field}_{name}": node for field, node in side.types.items()})
@@ -374,7 +524,7 @@ class PairRows(RowSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of both sides and the pairs."""
+        """Hash of the sides and the pairs."""
         sides = [side.fingerprint for side in self._sides]
         return hash_of(sides, self._names, self._flat, *(rows.tobytes() for rows in self._rows))
 
@@ -406,12 +556,29 @@ class PairRows(RowSource):
         for side, name, places in zip(self._sides, self._names, self._rows, strict=True):
             if not self._flat:
                 if name in names:
-                    table = side.read(places[rows], side.schema.names)
-                    columns[name] = table.to_struct_array()
+                    columns[name] = _read_where(side, places[rows], side.schema.names)
                 continue
             fields = {f"{field}_{name}": field for field in side.schema.names}
             wanted = [fields[column] for column in names if column in fields]
             if wanted:
-                table = side.read(places[rows], wanted)
-                columns.update({f"{field}_{name}": table.column(field) for field in wanted})
+                records = _read_where(side, places[rows], wanted)
+                columns.update(
+                    zip((f"{field}_{name}" for field in wanted), records.flatten(), strict=True)
+                )
         return conform_columns([columns[n] for n in names], schema, self.kinds_of(names))
+
+
+def _read_where(
+    side: RowSource, places: Rows, names: Sequence[str]
+) -> pa.StructArray | pa.ChunkedArray:
+    """Read rows as records, null where a place is -1."""
+    there = places >= 0
+    records = side.read(places[there], names).to_struct_array()
+    if there.all():
+        return records
+    # Arrow moves no extension types; they are put back when the columns are made a table.
+    plain = storage_of(records.type)
+    if not there.any():
+        return pa.nulls(len(places), plain)
+    whole = pa.concat_arrays([conform(chunk, plain) for chunk in records.chunks])
+    return whole.take(pa.array(np.cumsum(there) - 1, mask=~there))

@@ -160,6 +160,30 @@ def best_pairs(pairs: Pairs) -> Pairs:
     return _chosen(pairs, chosen)
 
 
+def turned(pairs: Pairs) -> Pairs:
+    """
+    Exchange the sides of pairs.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        The pairs.
+
+    Returns
+    -------
+    Pairs
+        Left rows as right rows and the other way round, in order.
+    """
+    order = np.lexsort((pairs.left, pairs.separation_arcsec, pairs.right))
+    return Pairs(
+        pairs.right[order],
+        pairs.left[order],
+        pairs.separation_arcsec[order],
+        pairs.n_invalid_right,
+        pairs.n_invalid_left,
+    )
+
+
 def _chosen(pairs: Pairs, which: Any) -> Pairs:
     return Pairs(
         pairs.left[which],

@@ -15,6 +15,7 @@ from astropile.plot import (
     draw_object,
     draw_separations,
     draw_sky,
+    has_picture,
     save_figure,
 )
 from astropile.plot.curves import spectrum_panel
@@ -379,8 +380,11 @@ def test_a_light_curve_has_time_and_flux():
 
 def test_an_object_with_nothing_to_see_is_refused():
     """A row of a plain catalogue has no picture."""
+    nothing = Side(imaging(), {"object_id": 1, "image": []})
+    assert not has_picture(nothing)
+    assert has_picture(image_side())
     with pytest.raises(ValueError, match="no image, spectrum, cube or light curve"):
-        draw_object(Side(imaging(), {"object_id": 1, "image": []}))
+        draw_object(nothing)
 
 
 def test_matched_images_cover_the_same_field():

@@ -83,9 +83,12 @@ def run(args: argparse.Namespace) -> int:
     row = int(rows[0])
     example = standard_records(catalog.standard([row]))[0]
     if args.output is not None:
-        from astropile.plot import Side, draw_object, save_figure
+        from astropile.plot import Side, draw_object, has_picture, save_figure
 
-        save_figure(draw_object(Side(catalog.survey, example)), args.output.expanduser())
+        side = Side(catalog.survey, example)
+        if not has_picture(side):
+            raise RefusedError("the object has no image, spectrum, cube or light curve to draw")
+        save_figure(draw_object(side), args.output.expanduser())
         out.text(f"wrote {args.output}")
         out.document({"tree": catalog.path, "row": row, "picture": args.output})
         return 0

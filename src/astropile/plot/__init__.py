@@ -10,6 +10,7 @@ from astropile.plot.figures import (
     draw_object,
     draw_separations,
     draw_sky,
+    has_picture,
     save_figure,
 )
 from astropile.plot.words import Matched, Side
@@ -21,5 +22,6 @@ __all__ = [
     "draw_object",
     "draw_separations",
     "draw_sky",
+    "has_picture",
     "save_figure",
 ]

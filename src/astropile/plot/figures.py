@@ -74,6 +74,27 @@ def draw_object(side: Side) -> Any:
     ValueError
         If the object has nothing to draw.
     """
+    return _draw(_object_rows(side), heading(side))
+
+
+def has_picture(side: Side) -> bool:
+    """
+    Tell whether an object has anything that `draw_object` can draw.
+
+    Parameters
+    ----------
+    side : Side
+        The object.
+
+    Returns
+    -------
+    bool
+        True if it has an image, a spectrum, a cube or a light curve.
+    """
+    return bool(_object_rows(side))
+
+
+def _object_rows(side: Side) -> list[tuple[float, list[Panel]]]:
     spectrum = spectrum_of(side.example)
     curve = light_curve_panel(side, 9.0)
     rows = [
@@ -82,7 +103,7 @@ def draw_object(side: Side) -> Any:
         (2.7, _cube_panels(side)),
         (2.4, [curve] if curve else []),
     ]
-    return _draw([row for row in rows if row[1]], heading(side))
+    return [row for row in rows if row[1]]
 
 
 def _cube_panels(side: Side) -> list[Panel]:

@@ -29,6 +29,8 @@ demo: setup
 
 bench: setup
 	$(BIN)/python benchmarks/match_positions.py
+	$(BIN)/python benchmarks/read_rows.py
+	$(BIN)/python benchmarks/read_remote.py
 
 build: setup
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .

@@ -324,3 +324,16 @@ def test_trees_and_tables(trees):  # noqa: F811
     matched, rows = astropile.cross_match_datasets(trees.left, table, 1.0)
     assert len(matched) == len(rows) == len(expected)
     assert "image" not in rows.features["table"]
+
+
+def test_summary_in_the_catalogue(trees, tmp_path):  # noqa: F811
+    """A match says on demand how much of it is chance; that is saved with its catalogue."""
+    table = {"ra": trees.batch_right["RA"], "dec": trees.batch_right["DEC"]}
+    catalog, _ = astropile.cross_match_datasets(trees.left, table, 1.0, summary=True)
+    assert catalog.meta["summary"]["n_pairs"] == len(catalog)
+    assert catalog.meta["summary"]["n_false"] < 0.5
+    catalog.write(tmp_path / "catalog.ecsv", format="ascii.ecsv")
+    again = Table.read(tmp_path / "catalog.ecsv").meta["summary"]
+    assert again == catalog.meta["summary"]
+    with pytest.raises(MatchError, match="two surveys matched by position"):
+        astropile.cross_match_datasets(trees.left, table, table, summary=True)

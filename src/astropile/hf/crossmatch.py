@@ -24,10 +24,11 @@ from astropile.hf.builder import TreeBuilder
 from astropile.hf.features import conform, conform_columns, empty_table, storage_of
 from astropile.hf.lazy import lazy_dataset
 from astropile.hf.rows import DatasetRows, Rows, RowSource, TreeRows, as_numpy, hash_of
+from astropile.match.chance import MatchSummary, summarize_match
 from astropile.match.inputs import NO_SIDE, open_side
 from astropile.match.join import cross_match
 from astropile.match.multi import JOINS, best_pairs, join_many, join_pairs, turned
-from astropile.match.positions import Find, Pairs, match_positions
+from astropile.match.positions import FIND, Find, Pairs, match_positions
 from astropile.names import COMMON_COLUMNS
 from astropile.sky import unit_vectors, wrap_ra
 from astropile.view import Leaf, Node, Struct
@@ -68,15 +69,18 @@ def cross_match_datasets(
     on: Mapping[str, str] | None = None,
     left_columns: Sequence[str] | None = None,
     right_columns: Sequence[str] | None = None,
+    summary: bool = False,
 ) -> CrossMatch:
     """
     Match two or more surveys on the sky.
 
     Parameters
     ----------
-    left, right : DatasetBuilder, Dataset, Catalog or path
+    left, right : DatasetBuilder, Dataset, Catalog, table or path
         What `load_dataset_builder`, `load_dataset` or `open_catalog` gave, the folder of a
-        tree, or any map-style dataset with columns ``ra`` and ``dec`` [deg, ICRS].
+        tree, or any map-style dataset with columns ``ra`` and ``dec`` [deg, ICRS]; or whatever
+        else `astropile.match.as_positions` takes: tables of any library, files, HATS catalogues.
+        The examples then have the table's rows, with ``ra`` and ``dec`` in degrees.
     *others : DatasetBuilder, Dataset, Catalog or path
         Further surveys. A number in third place is the radius.
     match_radius : float
@@ -103,6 +107,10 @@ def cross_match_datasets(
         them, and the column of each that holds identifiers.
     left_columns, right_columns : sequence of str, optional
         Fields to keep of a side; by default all.
+    summary : bool
+        Also measure how much of the match is chance, for about ten times the cost of the match
+        and all positions of both sides: `astropile.match.MatchSummary`, as a dict under
+        ``summary`` of the catalogue's ``meta``. Of two surveys, matched by position.
 
     Returns
     -------
@@ -168,7 +176,23 @@ def cross_match_datasets(
             "healpix_order": sides[0].order,
         }
     )
+    if summary:
+        catalog.meta["summary"] = _summary(sides, radius_arcsec, find, on).to_dict()
     return CrossMatch(catalog, lazy_dataset(source, _info(sides, names, radius_arcsec)))
+
+
+def _summary(
+    sides: Sequence[_Side], radius_arcsec: float, find: FindPairs, on: Mapping[str, str] | None
+) -> MatchSummary:
+    if len(sides) != 2 or on or find not in FIND:
+        raise MatchError(
+            "summary",
+            f"two surveys matched by position with find one of {', '.join(FIND)}",
+            f"{len(sides)} surveys, find={find!r}, on={on!r}",
+        )
+    left, right = (side.positions() for side in sides)
+    way: Any = find
+    return summarize_match(*left, *right, radius_arcsec=radius_arcsec, find=way)
 
 
 class _Found(NamedTuple):

@@ -256,6 +256,9 @@ def test_hats_catalogue(tmp_path):
     found = as_positions(tmp_path / "cat")
     assert found.column("source_id").to_pylist() == [int(IDS[i]) for i in (1, 0, 2)]
     assert found.name == "cat"
+    properties = "#HATS\nhats_col_ra=dec\nhats_col_dec = ra\n"
+    (tmp_path / "cat/hats.properties").write_text(properties)
+    assert as_positions(tmp_path / "cat").ra_column == "dec"
     (tmp_path / "collection.properties").write_text("hats_primary_table_url=cat\n")
     assert len(as_positions(tmp_path)) == 3
 
@@ -321,6 +324,10 @@ def test_trees_and_tables(trees):  # noqa: F811
             zip(expected.left.tolist(), expected.right.tolist(), strict=True)
         )
     assert "object_id" in as_positions(left).table().column_names
+    # The catalogue beside the data is a HATS catalogue.
+    beside = as_positions(left.path / "catalog")
+    assert beside.ra.tolist() == left.positions()[0].tolist()
+    assert beside.dec.tolist() == left.positions()[1].tolist()
     matched, rows = astropile.cross_match_datasets(trees.left, table, 1.0)
     assert len(matched) == len(rows) == len(expected)
     assert "image" not in rows.features["table"]

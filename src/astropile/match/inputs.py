@@ -260,9 +260,9 @@ def as_positions(
 
     Notes
     -----
-    Columns are looked for in this order: a VOTable's own marks (UCD ``pos.eq.ra;meta.main``);
-    the pairs of `POSITION_NAMES`, letter by letter; the same in any case; a column of
-    ``SkyCoord``.
+    Columns are looked for in this order: a HATS catalogue's own properties and a VOTable's own
+    marks (UCD ``pos.eq.ra;meta.main``); the pairs of `POSITION_NAMES`, letter by letter; the
+    same in any case; a column of ``SkyCoord``.
 
     A unit on a column is honoured: degrees, radians, hours, arcseconds. Without one, numbers
     are degrees. Text is sexagesimal, hours for ``ra`` and degrees for ``dec``, or decimal
@@ -345,6 +345,9 @@ def open_side(value: Any) -> Catalog | SkyTable:
 
 class _Columns:
     """Columns by name, each with its unit, and as Arrow."""
+
+    main: tuple[str, str] | None = None
+    """The columns of the positions, where the table says so itself."""
 
     def __init__(self, names: Iterable[str], get: Callable[[str], Any]) -> None:
         self.names, self._get = tuple(names), get
@@ -477,20 +480,16 @@ def _path(value: Any) -> tuple[_Columns, str, Catalog | None]:
             return _tree(open_catalog(path))
         if (path / "catalog.parquet").is_file():
             return _file(path / "catalog.parquet", ".parquet"), path.name, None
-        return _ArrowColumns.of_files(_hats_files(path)), path.name, None
+        return _hats(path), path.name, None
     if not path.is_file():
         raise TreeNotFoundError(str(path), "there is no such folder, nor file")
     return _file(path, Path(name).suffix.lower()), stem, None
 
 
-def _hats_files(path: Path) -> list[Path]:
-    """List the Parquet files of a HATS catalogue or collection, in the order of the sky."""
-    properties = path / "collection.properties"
-    if properties.is_file():
-        lines = dict(
-            line.split("=", 1) for line in properties.read_text().splitlines() if "=" in line
-        )
-        path /= lines.get("hats_primary_table_url", "").strip()
+def _hats(path: Path) -> _Columns:
+    """Open a HATS catalogue or collection; its files are in the order of the sky."""
+    primary = _properties(path / "collection.properties").get("hats_primary_table_url")
+    path = path / primary if primary else path
     # Norder=3/Dir=0/Npix=12.parquet, or Npix=12/ with files in it.
     found = sorted(
         (one for one in path.rglob("*.parquet") if _npix(one, path) is not None),
@@ -498,7 +497,19 @@ def _hats_files(path: Path) -> list[Path]:
     )
     if not found:
         raise TreeNotFoundError(str(path), "nor is it a saved match or a HATS catalogue")
-    return found
+    columns = _ArrowColumns.of_files(found)
+    facts = {**_properties(path / "properties"), **_properties(path / "hats.properties")}
+    if {"hats_col_ra", "hats_col_dec"} <= set(facts):
+        columns.main = facts["hats_col_ra"], facts["hats_col_dec"]
+    return columns
+
+
+def _properties(path: Path) -> dict[str, str]:
+    """Read lines of ``name=value``; none where there is no such file."""
+    if not path.is_file():
+        return {}
+    lines = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    return {name.strip(): value.strip() for name, value in lines if not name.startswith("#")}
 
 
 def _npix(file: Path, root: Path) -> tuple[int, int] | None:
@@ -627,6 +638,8 @@ def _to_arrow(values: Any) -> Any:
 
 def _guess(columns: _Columns) -> tuple[str, str] | None:
     """Find the two columns that hold positions."""
+    if columns.main is not None and set(columns.main) <= set(columns.names):
+        return columns.main
     marked: dict[str, str] = {}
     for name in columns.names:
         ucd = columns.ucd(name) if len(columns.names) < 2000 else ""

@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Real survey files, where they are at hand.
+DATA ?= $(wildcard ../shared/data)
 
 .PHONY: setup check format test demo bench build clean
 
@@ -25,7 +27,7 @@ test: setup
 	$(BIN)/python -m pytest -q -n auto
 
 demo: setup
-	$(BIN)/astropile demo demo
+	$(BIN)/astropile demo demo $(if $(DATA),--data $(DATA))
 
 bench: setup
 	$(BIN)/python benchmarks/match_positions.py

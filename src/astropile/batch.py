@@ -61,6 +61,10 @@ def check_batch(
             _match_shape(column, array.shape, sizes, where)
             checked[column.name] = array
             continue
+        if not hasattr(values, "__len__") or isinstance(values, str | bytes):
+            raise SchemaError(
+                column.name, "a value for each object", f"one {type(values).__name__}", where
+            )
         if n_objects is None:
             n_objects = len(values)
         if len(values) != n_objects:
@@ -109,6 +113,7 @@ def as_ragged(
     flat = is_flat(column, ragged)
     if arrays:
         return Ragged.of(arrays, flat=flat)
+    # A batch without objects may come before any that tells how long a dimension is.
     rest = () if flat else tuple(_size(size, sizes) for size in column.shape[1:])
     return Ragged(
         np.empty((0, *rest), column.numpy_dtype),
@@ -137,7 +142,7 @@ def is_flat(column: Column, ragged: tuple[str, ...]) -> bool:
 
 
 def _size(size: int | str, sizes: Mapping[str, int]) -> int:
-    return size if isinstance(size, int) else sizes[size]
+    return size if isinstance(size, int) else sizes.get(size, 0)
 
 
 def _cast(column: Column, values: NDArray[Any], where: str) -> NDArray[Any]:
@@ -156,7 +161,25 @@ def _cast(column: Column, values: NDArray[Any], where: str) -> NDArray[Any]:
         widens = found.kind in "iu" and declared.kind in "iu" and np.can_cast(found, declared)
         if not widens and values.size:
             raise SchemaError(column.name, column.dtype, str(found), where)
-    return np.ascontiguousarray(values.astype(declared, copy=False))
+    if declared.kind == "S":
+        _check_text(column, values, where)
+    return np.require(values.astype(declared, copy=False), requirements="C")
+
+
+def _check_text(column: Column, values: NDArray[Any], where: str) -> None:
+    """Refuse bytes that are not UTF-8: nobody could read them back as text."""
+    if values.dtype.kind != "S" or not values.size:
+        return
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if not flat.dtype.itemsize or flat.view(np.uint8).max() < 0x80:
+        return
+    for row, value in enumerate(flat.tolist()):
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            raise SchemaError(
+                column.name, "text in UTF-8", f"{value!r} (value {row} of the batch)", where
+            ) from None
 
 
 def _match_shape(
@@ -170,6 +193,8 @@ def _match_shape(
     for declared, size in zip(column.shape, found, strict=False):
         if isinstance(declared, int):
             good &= declared == size
+        elif size == 0 and declared not in ragged:
+            good = False
         elif declared not in ragged:
             good &= sizes.setdefault(declared, size) == size
     if not good:

@@ -30,12 +30,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from astropile.batch import check_batch, is_flat
-from astropile.card import write_card
-from astropile.errors import BuildError, NativeFileError, SchemaError
+from astropile.batch import is_flat
+from astropile.card import refresh_card
+from astropile.errors import BuildError
 from astropile.facts import survey_to_json
 from astropile.hats import write_hats
 from astropile.healpix import ang2pix, check_order
+from astropile.ingest import check_declaration, read_units, reader_hash
 from astropile.layout import (
     CATALOG_DIR,
     MANIFEST_DIR,
@@ -47,8 +48,8 @@ from astropile.manifest import (
 )
 from astropile.names import COMMON_COLUMNS, HEALPIX_29, ROW_COLUMN, SHARD_COLUMN
 from astropile.publish import publish_bytes
-from astropile.schema import Ragged, Rejected, Survey, Unit
-from astropile.spool import Spool, SpoolWriter
+from astropile.schema import Ragged, Rejected, Survey
+from astropile.spool import Spool
 from astropile.subset import SubsetWriter, take_final_name, work_folder
 from astropile.surveys import get_survey
 
@@ -153,7 +154,7 @@ def build_catalog(
     data_dir = Path(tree).expanduser()
     name = check_subset(subset or chosen.subset)
     final = data_dir / name
-    check_order(order)
+    order = check_order(order)
     if not 0 <= tolerance <= 1:
         raise BuildError(str(final), f"tolerance is a share from 0 to 1, not {tolerance}")
     if layout not in ("compact", "fast"):
@@ -163,7 +164,9 @@ def build_catalog(
     if not native.exists():
         raise BuildError(str(final), f"no native files: {native} does not exist")
     if final.exists() and not overwrite:
+        refresh_card(data_dir)
         raise BuildError(str(final), "it exists already; overwrite it, or name another subset")
+    check_declaration(chosen, str(final))
     units = list(chosen.units(native))
     if not units:
         raise BuildError(str(final), f"no file of survey {chosen.name!r} below {native}")
@@ -172,111 +175,25 @@ def build_catalog(
         raise BuildError(str(final), f"two units of input have one name: {doubled[0]!r}")
     data_dir.mkdir(parents=True, exist_ok=True)
     bars = sys.stderr.isatty() if progress is None else progress
+    keys = "\n".join(unit.key for unit in units).encode(errors="surrogateescape")
     plan = {
         "survey": hashlib.sha256(dump_json(survey_to_json(chosen))).hexdigest(),
+        "reader": reader_hash(chosen),
         "native_path": str(native.resolve()),
         "subset": name,
         "order": order,
         "layout": layout,
         "shard_nbytes": shard_nbytes,
-        "units": hashlib.sha256("\n".join(unit.key for unit in units).encode()).hexdigest(),
+        "units": hashlib.sha256(keys).hexdigest(),
     }
     with work_folder(final, plan) as work:
-        sizes = _read_units(chosen, units, native, work, bars=bars)
+        sizes = read_units(chosen, units, native, work / "spool", bars=bars)
         resolved = chosen.resolve(sizes)
         second = _Build(resolved, work, final, order, layout, shard_nbytes)
         report = second.run(duplicates, tolerance, bars=bars)
-        take_final_name(work / "tree", final)
-    write_card(data_dir)
+        take_final_name(work / "tree", final, overwrite=overwrite)
+    refresh_card(data_dir)
     return report
-
-
-def _read_units(
-    survey: Survey, units: list[Unit], native: Path, work: Path, *, bars: bool
-) -> dict[str, int]:
-    """First pass: read every unit that is not yet in the spool."""
-    folder = work / "spool"
-    folder.mkdir(exist_ok=True)
-    Spool.clean(folder)
-    done = Spool(folder)
-    kept = {unit.key for unit in units if _is_done(done.units.get(unit.key), unit, native)}
-    todo = [unit for unit in units if unit.key not in kept]
-    whole = _Whole()
-    for key in sorted(kept):
-        whole.sizes.update(done.units[key]["sizes"])
-        for number in range(*done.units[key]["batches"]):
-            shared = {name: done.column(number, name) for name in whole.names(survey)}
-            whole.check_shared(survey, shared, key)
-    del done
-    writer = SpoolWriter(folder)
-    try:
-        for unit in tqdm(todo, desc="read", unit="unit", disable=not bars, leave=False):
-            rejected: list[Rejected] = []
-            failed = False
-            inputs = _inputs(unit, native)
-            sizes = dict(whole.sizes)
-            try:
-                for item in survey.read(unit):
-                    if isinstance(item, Rejected):
-                        rejected.append(item)
-                    else:
-                        batch = check_batch(survey, item, sizes, unit.key)
-                        whole.check_shared(survey, batch, unit.key)
-                        writer.add_batch(batch)
-            except (NativeFileError, EOFError) as error:
-                writer.drop_unit()
-                failed = True
-                rejected = [Rejected(unit.key, f"unusable input: {error}")]
-            else:
-                whole.sizes = sizes
-            writer.finish_unit(
-                unit.key, inputs=inputs, rejected=rejected, sizes=whole.sizes, failed=failed
-            )
-        writer.close()
-    except BaseException:
-        writer.stop()
-        raise
-    return whole.sizes
-
-
-class _Whole:
-    """What must be the same in all units of a build: tree dimensions and shared columns."""
-
-    def __init__(self) -> None:
-        self.sizes: dict[str, int] = {}
-        self._shared: dict[str, tuple[bytes, str]] = {}
-
-    def names(self, survey: Survey) -> list[str]:
-        return [column.name for column in survey.columns if column.shared]
-
-    def check_shared(self, survey: Survey, batch: Mapping[str, Any], unit: str) -> None:
-        for name in self.names(survey):
-            content = np.asarray(batch[name]).tobytes()
-            first, where = self._shared.setdefault(name, (content, unit))
-            if content != first:
-                raise SchemaError(
-                    name, f"one value for all objects, that of {where}", "another value", unit
-                )
-
-
-def _is_done(before: Mapping[str, Any] | None, unit: Unit, native: Path) -> bool:
-    """Tell whether a unit was read, to its end, from files that are still the same."""
-    return before is not None and not before["failed"] and before["inputs"] == _inputs(unit, native)
-
-
-def _inputs(unit: Unit, native: Path) -> list[dict[str, Any]]:
-    entries = []
-    for path in unit.paths:
-        below = path.relative_to(native).as_posix() if path.is_relative_to(native) else path.name
-        stat = path.stat() if path.exists() else None
-        entries.append(
-            {
-                "path": below,
-                "size": None if stat is None else stat.st_size,
-                "mtime_ns": None if stat is None else stat.st_mtime_ns,
-            }
-        )
-    return entries
 
 
 @dataclass(frozen=True)
@@ -284,7 +201,8 @@ class _Objects:
     """Where every object lies in the spool and on the sky, in the order of the tree."""
 
     healpix_29: NDArray[np.int64]
-    batch: NDArray[np.int32]
+    unit: NDArray[np.int32]
+    block: NDArray[np.int32]
     row: NDArray[np.int64]
     nbytes: NDArray[np.int64]
 
@@ -314,24 +232,33 @@ class _Build:
         for key in sorted(self.spool.units):
             for values in self.spool.units[key]["rejected"]:
                 self.rejected.append((key, Rejected(*values)))
+        n_read = sum(
+            stop - start for unit in self.spool.units.values() for _, start, stop in unit["spans"]
+        ) + sum(r.count for _, r in self.rejected)
         objects = self._place(duplicates)
         n_rejected = sum(r.count for _, r in self.rejected)
+        assert n_read == len(objects.row) + n_rejected, "an object was lost or doubled"
         n_faults = sum(r.count for _, r in self.rejected if r.fault)
         reasons = Counter[str]()
         for _, rejected in self.rejected:
             reasons[rejected.reason] += rejected.count
-        n_read = len(objects.row) + n_rejected
         if not len(objects.row):
             raise BuildError(str(self.final), f"no object is left; {_main_reasons(reasons)}")
-        if n_faults > tolerance * n_read:
-            raise BuildError(
-                str(self.final),
-                f"{n_faults} of {n_read} objects were rejected, more than the tolerance of "
-                f"{tolerance:g}; {_main_reasons(reasons)}",
-            )
+        # A file that cannot be read counts as one object, but holds any number of them.
+        n_failed = sum(unit["failed"] for unit in self.spool.units.values())
+        n_units = len(self.spool.units)
+        for count, of, what in ((n_failed, n_units, "files"), (n_faults, n_read, "objects")):
+            if count > tolerance * of:
+                raise BuildError(
+                    str(self.final),
+                    f"{count} of {of} {what} were rejected, more than the tolerance of "
+                    f"{tolerance:g}; {_main_reasons(reasons)}",
+                )
         # The second pass is quick and starts afresh; what takes long is in the spool.
         shutil.rmtree(self.tree, ignore_errors=True)
-        writer = SubsetWriter(self.tree, self.survey, self.final.name, self.order, self.layout)
+        writer = SubsetWriter(
+            self.tree, self.survey, self.final.name, self.order, self.layout, durable=False
+        )
         shard_of, row_of = self._write_shards(writer, objects, bars=bars)
         self._write_catalogue(objects, shard_of, row_of)
         self._write_lists()
@@ -351,44 +278,46 @@ class _Build:
     # -- where everything goes
 
     def _place(self, duplicates: str) -> _Objects:
+        """Find out where every object goes; reject those that have no place."""
         aliases = self.survey.aliases
-        units = {
-            batch: key
-            for key, unit in self.spool.units.items()
-            for batch in range(*unit["batches"])
-        }
-        pixels, batches, rows, sizes, ids = [], [], [], [], []
-        for batch in self.spool.batches():
-            ra = np.asarray(self._column(batch, str(aliases["ra"])), np.float64)
-            dec = np.asarray(self._column(batch, str(aliases["dec"])), np.float64)
-            names = np.asarray(self._column(batch, str(aliases["observation_id"])))
+        self._keys = sorted(self.spool.units)
+        spans: dict[int, list[tuple[int, int, int]]] = {}
+        for number, key in enumerate(self._keys):
+            for block, start, stop in self.spool.units[key]["spans"]:
+                spans.setdefault(block, []).append((number, start, stop))
+        parts: list[list[NDArray[Any]]] = []
+        for block, members in spans.items():
+            ra = np.asarray(self._column(block, str(aliases["ra"])), np.float64)
+            dec = np.asarray(self._column(block, str(aliases["dec"])), np.float64)
+            names = np.asarray(self._column(block, str(aliases["observation_id"])))
+            unit = np.full(len(ra), -1, np.int32)
+            for number, start, stop in members:
+                unit[start:stop] = number
             bad = ~(np.isfinite(ra) & np.isfinite(dec))
             off = ~bad & ((ra < 0) | (ra > 360) | (np.abs(dec) > 90))
-            self._reject(units[batch], names[bad], "position is not finite")
-            self._reject(units[batch], names[off], "position is not on the sky")
             void = ~bad & ~off & (names == b"" if names.dtype.kind == "S" else np.False_)
-            self._reject(units[batch], names[void], "observation_id is empty")
-            good = np.flatnonzero(~bad & ~off & ~void)
-            pixels.append(ang2pix(ra[good], dec[good], 29))
-            batches.append(np.full(len(good), batch, np.int32))
-            rows.append(good.astype(np.int64))
-            sizes.append(self._nbytes(batch)[good])
-            ids.append(names[good])
-        if not pixels:
+            for wrong, reason in (
+                (bad, "position is not finite"),
+                (off, "position is not on the sky"),
+                (void, "observation_id is empty"),
+            ):
+                self._reject(unit[wrong], names[wrong], reason)
+            # Rows of no unit belong to one that was read anew.
+            good = np.flatnonzero(~bad & ~off & ~void & (unit >= 0))
+            where = np.full(len(good), block, np.int32)
+            sizes = self._nbytes(block)[good]
+            parts.append([ra[good], dec[good], unit[good], where, good, sizes, names[good]])
+        if not parts:
             empty = np.empty(0, np.int64)
-            return _Objects(empty, empty.astype(np.int32), empty, empty)
-        everything = _Objects(
-            np.concatenate(pixels),
-            np.concatenate(batches),
-            np.concatenate(rows),
-            np.concatenate(sizes),
-        )
-        names = np.concatenate(ids)
-        everything, names = self._unique(everything, names, units, duplicates)
+            return _Objects(empty, empty, empty, empty, empty)  # type: ignore[arg-type]
+        ra, dec, unit, block_of, row, nbytes, names = map(np.concatenate, zip(*parts, strict=True))
+        everything = _Objects(ang2pix(ra, dec, 29), unit, block_of, row, nbytes)
+        by_unit = np.lexsort((row, block_of, unit))
+        everything, names = self._unique(everything.take(by_unit), names[by_unit], duplicates)
         return everything.take(np.lexsort((names, everything.healpix_29)))
 
     def _unique(
-        self, objects: _Objects, names: NDArray[Any], units: Mapping[int, str], duplicates: str
+        self, objects: _Objects, names: NDArray[Any], duplicates: str
     ) -> tuple[_Objects, NDArray[Any]]:
         """Keep the first of the objects that have one identifier, in the order of the units."""
         _, first = np.unique(names, return_index=True)
@@ -401,32 +330,33 @@ class _Build:
             raise BuildError(
                 str(self.final), f"{again.sum()} objects repeat an observation_id, first {name!r}"
             )
-        for row in np.flatnonzero(again):
-            self._reject(
-                units[int(objects.batch[row])], names[row : row + 1], "observation_id is repeated"
-            )
+        self._reject(objects.unit[again], names[again], "observation_id is repeated")
         return objects.take(~again), names[~again]
 
-    def _reject(self, unit: str, names: NDArray[Any], reason: str) -> None:
-        self.rejected.extend((unit, Rejected(_text(name), reason)) for name in names)
+    def _reject(self, units: NDArray[Any], names: NDArray[Any], reason: str) -> None:
+        self.rejected.extend(
+            (self._keys[unit], Rejected(_text(name), reason))
+            for unit, name in zip(units, names, strict=True)
+            if unit >= 0
+        )
 
-    def _column(self, batch: int, name: str) -> Any:
-        return self.spool.column(batch, name)
+    def _column(self, block: int, name: str) -> Any:
+        return self.spool.column(block, name)
 
-    def _nbytes(self, batch: int) -> NDArray[np.int64]:
-        """Count the bytes of each object of a batch."""
+    def _nbytes(self, block: int) -> NDArray[np.int64]:
+        """Count the bytes of each object of a block."""
         total: NDArray[np.int64] | None = None
         fixed = 0
         for column in self.survey.columns:
             if column.shared:
                 continue
-            values = self._column(batch, column.name)
+            values = self._column(block, column.name)
             if isinstance(values, Ragged):
                 each = values.values.dtype.itemsize * values.shapes.prod(axis=1)
                 total = each if total is None else total + each
             else:
                 fixed += values.dtype.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
-        n_objects = len(self._column(batch, str(self.survey.aliases["ra"])))
+        n_objects = len(self._column(block, str(self.survey.aliases["ra"])))
         return np.full(n_objects, fixed, np.int64) + (0 if total is None else total)
 
     # -- shards
@@ -448,6 +378,7 @@ class _Build:
                 def shards(ipix: int = ipix, edges: NDArray[np.int64] = edges) -> Iterator[Any]:
                     for first, last in itertools.pairwise(edges):
                         yield self._shard(objects.take(slice(first, last)), ipix)
+                        self.spool.release()
                         bar.update(int(last - first))
 
                 writer.write_partition(ipix, len(edges) - 1, shards())
@@ -478,19 +409,19 @@ class _Build:
         """Bring a column of some objects together from the spool."""
         column = self.survey[name]
         if column.shared:
-            return np.array(self._column(int(objects.batch[0]), name))
+            return np.array(self._column(int(objects.block[0]), name))
         ragged = self.survey.ragged_dims(column)
         if ragged:
             parts = [
-                self._column(int(batch), name)[int(row)]
-                for batch, row in zip(objects.batch, objects.row, strict=True)
+                self._column(int(block), name)[int(row)]
+                for block, row in zip(objects.block, objects.row, strict=True)
             ]
             return Ragged.of(parts, flat=is_flat(column, ragged))
         out: NDArray[Any] | None = None
-        by_batch = np.argsort(objects.batch, kind="stable")
-        edges = np.flatnonzero(np.diff(objects.batch[by_batch])) + 1
-        for group in np.split(by_batch, edges):
-            values = self._column(int(objects.batch[group[0]]), name)
+        by_block = np.argsort(objects.block, kind="stable")
+        edges = np.flatnonzero(np.diff(objects.block[by_block])) + 1
+        for group in np.split(by_block, edges):
+            values = self._column(int(objects.block[group[0]]), name)
             if out is None:
                 out = np.empty((len(objects.row), *values.shape[1:]), values.dtype)
             out[group] = values[objects.row[group]]
@@ -531,7 +462,7 @@ class _Build:
         for key in sorted(self.spool.units):
             inputs += [
                 {"unit": key, "path": entry["path"], "size": entry["size"]}
-                for entry in self.spool.units[key]["inputs"]
+                for entry in self.spool.units[key]["inputs"]["files"]
             ]
         for unit, r in self.rejected:
             entry = {"unit": unit, "key": r.key, "reason": r.reason, "count": r.count}
@@ -542,13 +473,14 @@ class _Build:
 
 
 def _shard_edges(nbytes: NDArray[np.int64], target: int) -> NDArray[np.int64]:
-    """Split objects, in order, into shards of nearly equal size, none above the target."""
-    total = int(nbytes.sum())
-    n_shards = max(1, -(-total // target))
-    before = np.cumsum(nbytes) - nbytes
-    shard = np.minimum(before * n_shards // max(1, total), n_shards - 1)
-    # An object larger than a shard leaves none for the next: no shard is empty.
-    return np.concatenate(([0], np.flatnonzero(np.diff(shard)) + 1, [len(nbytes)]))
+    """Split objects, in order, into shards: none above the target, but for an object that is."""
+    ends = np.cumsum(nbytes)
+    edges = [0]
+    while edges[-1] < len(nbytes):
+        before = int(ends[edges[-1] - 1]) if edges[-1] else 0
+        reach = int(np.searchsorted(ends, before + target, side="right"))
+        edges.append(max(reach, edges[-1] + 1))
+    return np.array(edges, np.int64)
 
 
 def _arrow(array: NDArray[Any]) -> pa.Array:

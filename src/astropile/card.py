@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +37,27 @@ def write_card(data_dir: Path) -> None:
     publish_bytes(data_dir / README_FILE, card_text(data_dir).encode())
 
 
+def refresh_card(data_dir: Path) -> None:
+    """
+    Write the README of a data folder if it is not what its subsets say.
+
+    Parameters
+    ----------
+    data_dir : Path
+        The data folder.
+    """
+    # Two builds that end at once must each see the other's subset.
+    descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        text = card_text(data_dir).encode()
+        readme = data_dir / README_FILE
+        if not readme.is_file() or readme.read_bytes() != text:
+            publish_bytes(readme, text)
+    finally:
+        os.close(descriptor)
+
+
 def card_text(data_dir: Path) -> str:
     """
     Give the README that a data folder should have.
@@ -49,7 +72,9 @@ def card_text(data_dir: Path) -> str:
     str
         The text.
     """
-    roots = [read_root(path.parent) for path in sorted(data_dir.glob(f"*/{ROOT_FILE}"))]
+    # A subset that is being made stands in a folder whose name starts with a dot.
+    folders = (path.parent for path in sorted(data_dir.glob(f"*/{ROOT_FILE}")))
+    roots = [read_root(folder) for folder in folders if not folder.name.startswith(".")]
     survey = roots[0].survey
     n_objects = sum(root.n_objects for root in roots)
     size = next(name for limit, name in _SIZES if n_objects < limit)
@@ -72,7 +97,7 @@ def card_text(data_dir: Path) -> str:
         "```python",
         "import astropile",
         "",
-        f'dataset = astropile.load_dataset("{data_dir.name}", "{roots[0].subset}")',
+        f'dataset = astropile.load_dataset("{survey.name}", "{roots[0].subset}")',
         "```",
         "",
     ]
@@ -126,16 +151,35 @@ def survey_lines(survey: Survey) -> list[str]:
     }
     lines = [f"- {name}: {_cell(value)}" for name, value in facts.items() if value]
     lines += ["", "Citation:", "", "```", survey.citation.strip(), "```", ""]
-    lines += ["### Columns", "", "| column | type | unit | what |", "|---|---|---|---|"]
-    for column in survey.columns:
-        lines.append(
-            f"| `{column.name}` | {_type(column)} | {_cell(column.unit)} | {_what(column)} |"
-        )
-    lines += ["", "### Standard names", "", "| standard | from |", "|---|---|"]
+    columns, names = schema_rows(survey)
+    lines += ["### Columns", "", "| column | type | unit | what |", "|---|---|---|---|", *columns]
+    lines += ["", "### Standard names", "", "| standard | from |", "|---|---|", *names]
+    return [*lines, ""]
+
+
+def schema_rows(survey: Survey) -> tuple[list[str], list[str]]:
+    """
+    Write the rows of a survey's schema table (rule M5 of the format).
+
+    Parameters
+    ----------
+    survey : Survey
+        The survey.
+
+    Returns
+    -------
+    columns, names : list of str
+        One line of Markdown for each native column, and for each standard name.
+    """
+    columns = [
+        f"| `{column.name}` | {_type(column)} | {_cell(column.unit)} | {_what(column)} |"
+        for column in survey.columns
+    ]
+    names = []
     for name, source in survey.aliases.items():
         origin = ", ".join(f"`{column}`" for column in column_names(source)) or "a constant"
-        lines.append(f"| `{name}` | {origin} |")
-    return [*lines, ""]
+        names.append(f"| `{name}` | {origin} |")
+    return columns, names
 
 
 def _type(column: Column) -> str:

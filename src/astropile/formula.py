@@ -32,6 +32,11 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
 }
 """Functions a formula may call."""
 
+_N_ARGUMENTS: Final = {"maximum": 2, "minimum": 2, "where": 3}
+"""All others take one."""
+
+_MAX_DEPTH: Final = 50
+
 _CONSTANTS: Final = {"pi": math.pi, "nan": math.nan}
 
 _BINARY: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
@@ -57,7 +62,7 @@ def _parse(expression: str) -> ast.expr:
         raise ValueError(f"a formula has at most 2000 characters, not {len(expression)}")
     try:
         return ast.parse(expression, mode="eval").body
-    except (SyntaxError, RecursionError) as error:
+    except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"not a formula: {expression!r}") from error
 
 
@@ -96,7 +101,9 @@ def names_in(expression: str) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
 
-    def walk(node: ast.expr) -> None:
+    def walk(node: ast.expr, depth: int = 0) -> None:
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"a formula nests at most {_MAX_DEPTH} deep")
         match node:
             case ast.Name() | ast.Attribute():
                 name = _dotted(node)
@@ -107,16 +114,21 @@ def names_in(expression: str) -> tuple[str, ...]:
             case ast.Call(func=ast.Name(id=function), args=args, keywords=[]) if (
                 function in FUNCTIONS
             ):
+                wanted = _N_ARGUMENTS.get(function, 1)
+                if len(args) != wanted:
+                    raise ValueError(
+                        f"in a formula {function} takes {wanted} arguments, not {len(args)}"
+                    )
                 for arg in args:
-                    walk(arg)
+                    walk(arg, depth + 1)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                walk(left)
-                walk(right)
+                walk(left, depth + 1)
+                walk(right, depth + 1)
             case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-                walk(operand)
+                walk(operand, depth + 1)
             case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
-                walk(left)
-                walk(right)
+                walk(left, depth + 1)
+                walk(right, depth + 1)
             case ast.Constant(value=bool()):
                 raise ValueError(f"not allowed in a formula: {ast.unparse(node)!r}")
             case ast.Constant(value=int() | float()):
@@ -175,7 +187,8 @@ def evaluate(expression: str, values: Mapping[str, Any], dtype: str | None = Non
             case ast.BinOp(left=left, op=op, right=right):
                 return _BINARY[type(op)](work(left), work(right))
             case ast.UnaryOp(op=op, operand=operand):
-                return -work(operand) if isinstance(op, ast.USub) else work(operand)
+                value = np.asarray(work(operand), np.float64)
+                return -value if isinstance(op, ast.USub) else value
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 return _COMPARE[type(op)](work(left), work(right))
             case ast.Constant(value=int() | float() as value):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
-def publish_bytes(path: Path, content: bytes | memoryview) -> None:
+def publish_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True) -> None:
     """
     Write a file so that its name exists only once it is complete and on disk.
 
@@ -18,6 +21,8 @@ def publish_bytes(path: Path, content: bytes | memoryview) -> None:
         The final name; its folder must exist. A file of that name is replaced.
     content : bytes-like
         What it holds.
+    durable : bool
+        Wait until it would outlast a loss of power; if not, `sync_all` must follow.
 
     Raises
     ------
@@ -31,7 +36,8 @@ def publish_bytes(path: Path, content: bytes | memoryview) -> None:
             view = memoryview(content).cast("B")
             while view:
                 view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         aside.rename(path)
@@ -39,7 +45,71 @@ def publish_bytes(path: Path, content: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             aside.unlink()
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_all(folder: Path) -> None:
+    """
+    Make everything below a folder last through a crash.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be brought to the disk.
+    """
+    paths = [path for path in folder.rglob("*") if not path.is_symlink()]
+    files = [path for path in paths if path.is_file()]
+    with ThreadPoolExecutor(8) as threads:
+        # The disk takes many at once; each error comes out here.
+        list(threads.map(_sync_file, files))
+    for path in [folder, *(path for path in paths if path.is_dir())]:
+        sync_folder(path)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """
+    Let two names change places at once.
+
+    Parameters
+    ----------
+    one, other : Path
+        Two paths that exist, on one file system.
+
+    Returns
+    -------
+    bool
+        False if this system cannot do that; then nothing was done.
+
+    Raises
+    ------
+    OSError
+        If it fails for another reason.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    renameat2 = getattr(libc, "renameat2", None)
+    if renameat2 is None:
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if renameat2(here, os.fsencode(one), here, os.fsencode(other), swap) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(one))
 
 
 def sync_folder(folder: Path) -> None:

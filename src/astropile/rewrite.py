@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from astropile.card import write_card
+from astropile.card import refresh_card
 from astropile.catalog import Catalog, CatalogShard, open_catalog
 from astropile.errors import BuildError, FormatError
 from astropile.layout import CATALOG_DIR, MANIFEST_DIR, check_subset
@@ -28,7 +28,7 @@ from astropile.manifest import read_manifest
 from astropile.names import COMMON_COLUMNS
 from astropile.publish import publish_bytes
 from astropile.schema import Ragged
-from astropile.subset import SubsetWriter, take_final_name, work_folder
+from astropile.subset import SubsetWriter, recover, take_final_name, work_folder
 
 _PIECE_NBYTES = 2**22
 
@@ -106,6 +106,9 @@ def rewrite_catalog(
     OSError
         If the disk fails. In every case nothing stands under the final name that was not there.
     """
+    for kept in Path(out).expanduser().glob(".*.replaced"):
+        # An interrupted run may have left the tree itself aside.
+        recover(kept.with_name(kept.name[1 : -len(".replaced")]))
     catalog = open_catalog(tree, subset)
     final = Path(out).expanduser() / check_subset(name or catalog.subset)
     if layout not in ("compact", "fast"):
@@ -128,8 +131,8 @@ def rewrite_catalog(
         n_before = _write_partitions(catalog, writer, bars=bars)
         _copy_catalogue(catalog, new, final.name)
         root = writer.finish()
-        take_final_name(new, final)
-    write_card(final.parent)
+        take_final_name(new, final, overwrite=overwrite)
+    refresh_card(final.parent)
     return RewriteReport(
         path=final,
         layout=layout,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -183,6 +183,16 @@ class Formula:
     dtype: str = "float32"
     unit: str = ""
     doc: str = ""
+
+    def __post_init__(self) -> None:
+        from astropile.formula import names_in
+
+        names_in(self.expression)
+        if self.dtype not in ("float32", "float64", "bool"):
+            raise ValueError(
+                f"formula {self.expression!r}: a result may be NaN, so its dtype is float32, "
+                f"float64 or bool, not {self.dtype!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -365,6 +375,14 @@ class Rejected:
     count: int = 1
     fault: bool = True
 
+    def __post_init__(self) -> None:
+        # An identifier often comes as numpy or FITS gives it.
+        key = self.key.decode("utf-8", "replace") if isinstance(self.key, bytes) else str(self.key)
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "count", int(self.count))
+        if self.count < 1:
+            raise ValueError(f"a rejection stands for at least one object, not {self.count}")
+
 
 def _no_units(native_path: Path) -> Iterable[Unit]:
     raise NotImplementedError(f"this survey value cannot read {native_path}: it came from a tree")
@@ -472,6 +490,33 @@ class Survey:
                 )
             if column.name in RESERVED_NAMES:
                 raise ValueError(f"survey {self.name!r}: a column cannot be named {column.name!r}")
+        for alias in REQUIRED_ALIASES:
+            column = self[str(self.aliases[alias])]
+            if column.shape or column.shared:
+                raise ValueError(
+                    f"survey {self.name!r}: {alias!r} is one value for each object, but column "
+                    f"{column.name!r} is not"
+                )
+        for alias in ("ra", "dec"):
+            column = self[str(self.aliases[alias])]
+            if not column.dtype.startswith("float") or column.unit != "deg":
+                raise ValueError(
+                    f"survey {self.name!r}: {alias!r} is a float in deg, but column "
+                    f"{column.name!r} is {column.dtype} in {column.unit!r}; convert it in `read` "
+                    "into a derived column"
+                )
+        if self.frame != "ICRS":
+            raise ValueError(
+                f"survey {self.name!r}: the positions that ra and dec name are ICRS, not "
+                f"{self.frame!r}; convert them in `read` into derived columns"
+            )
+        stored = {f"{name}.offsets" for name in self._ragged_groups()}
+        stored |= {f"{name}.shape" for name in self._ragged_groups()}
+        taken = sorted(stored & set(names))
+        if taken:
+            raise ValueError(
+                f"survey {self.name!r}: {taken[0]!r} is the name of a ragged dimension's offsets"
+            )
         for alias in ("object_id", "observation_id"):
             dtype = self[str(self.aliases[alias])].dtype
             if not dtype.startswith(("int", "uint", "S")):
@@ -534,6 +579,9 @@ class Survey:
         """
         fixed = self.tree_dims
         return tuple(size for size in column.shape if isinstance(size, str) and size not in fixed)
+
+    def _ragged_groups(self) -> set[str]:
+        return {".".join(self.ragged_dims(column)) for column in self.columns} - {""}
 
     def resolve(self, sizes: Mapping[str, int]) -> Survey:
         """
@@ -639,6 +687,30 @@ class Ragged:
         lengths = np.array([len(part) for part in parts], dtype=np.int64)
         offsets = np.concatenate(([0], np.cumsum(lengths)))
         return cls(np.concatenate(parts), offsets, shapes)
+
+    @classmethod
+    def join(cls, parts: Sequence[Ragged]) -> Ragged:
+        """
+        Put ragged values one after another.
+
+        Parameters
+        ----------
+        parts : sequence of Ragged
+            At least one; all laid out alike.
+
+        Returns
+        -------
+        Ragged
+            The objects of all of them.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate(([0], np.cumsum(lengths))),
+            np.concatenate([part.shapes for part in parts]),
+        )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -4,14 +4,19 @@ Where a build keeps what it has read until it is written: segments of plain arra
 A segment is a file of raw arrays and an index beside it. It exists, complete, once its index
 has its final name; what lies there without one is left over from a run that was stopped, and
 is removed. Units whose segment is complete are not read again.
+
+Within a segment the objects lie in *blocks* of some megabytes: a large batch is a block or
+several, small units share one. A unit knows its rows as spans of blocks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,45 +29,10 @@ from astropile.schema import Ragged, Rejected
 SEGMENT_NBYTES: Final = 256 * 2**20
 """A segment is closed once it is this large."""
 
+BLOCK_NBYTES: Final = 16 * 2**20
+"""Batches are gathered until they are this large together."""
+
 _ALIGN: Final = 64
-
-
-@dataclass(frozen=True)
-class StoredArray:
-    """
-    An array in a segment.
-
-    Parameters
-    ----------
-    offset : int
-        Its first byte.
-    dtype : str
-        Its dtype, numpy's spelling.
-    shape : tuple of int
-        Its shape.
-    """
-
-    offset: int
-    dtype: str
-    shape: tuple[int, ...]
-
-    def view(self, data: NDArray[np.uint8]) -> NDArray[Any]:
-        """
-        Give the array's values.
-
-        Parameters
-        ----------
-        data : ndarray, uint8
-            The segment's bytes.
-
-        Returns
-        -------
-        ndarray
-            A view into them.
-        """
-        dtype = np.dtype(self.dtype)
-        nbytes = dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
-        return data[self.offset : self.offset + nbytes].view(dtype).reshape(self.shape)
 
 
 class SpoolWriter:
@@ -73,23 +43,28 @@ class SpoolWriter:
     ----------
     folder : Path
         The spool's folder, which exists.
+    shared : collection of str
+        Names of the columns that have one value for all objects.
     name : str
         Prefix of this writer's segments, its own among the writers of a spool.
     """
 
-    def __init__(self, folder: Path, name: str = "segment") -> None:
-        self._folder, self._name = folder, name
+    def __init__(self, folder: Path, shared: Collection[str] = (), name: str = "segment") -> None:
+        self._folder, self._shared, self._name = folder, frozenset(shared), name
         taken = [int(path.stem.rsplit("-", 1)[1]) for path in folder.glob(f"{name}-*.json")]
         self._number = max(taken, default=0)
-        self._file: Any = None
+        # Batches of the unit being read; batches of finished units that share a block.
+        self._pending: list[Mapping[str, Any]] = []
+        self._spans: list[list[int]] = []
+        self._common: list[Mapping[str, Any]] = []
         self._open()
 
     def _open(self) -> None:
         self._number += 1
         self._path = self._folder / f"{self._name}-{self._number:06d}.bin"
-        self._batches: list[dict[str, Any]] = []
+        self._blocks: list[dict[str, Any] | None] = []
         self._units: list[dict[str, Any]] = []
-        self._pending: list[dict[str, Any]] = []
+        self._common_block = -1
         self._file = self._path.open("wb")
 
     def add_batch(self, columns: Mapping[str, NDArray[Any] | Ragged]) -> None:
@@ -101,14 +76,31 @@ class SpoolWriter:
         columns : mapping of str to ndarray or Ragged
             Columns of the batch.
         """
+        if not self._length([columns]):
+            return
+        self._pending.append(columns)
+        if _nbytes(self._pending) >= BLOCK_NBYTES:
+            self._spans.append([len(self._blocks), 0, self._length(self._pending)])
+            self._blocks.append(self._store(self._pending))
+            self._pending = []
+
+    def _length(self, batches: list[Mapping[str, Any]]) -> int:
+        name = next(name for name in batches[0] if name not in self._shared)
+        return sum(len(batch[name]) for batch in batches)
+
+    def _store(self, batches: list[Mapping[str, Any]]) -> dict[str, Any]:
         stored: dict[str, Any] = {}
-        for name, values in columns.items():
-            if isinstance(values, Ragged):
-                parts = (values.values, values.offsets, values.shapes)
-                stored[name] = {"ragged": [self._append(part) for part in parts]}
+        for name, first in batches[0].items():
+            parts = [batch[name] for batch in batches]
+            if name in self._shared:
+                stored[name] = self._append(first)
+            elif isinstance(first, Ragged):
+                whole = Ragged.join(parts)
+                arrays = (whole.values, whole.offsets, whole.shapes)
+                stored[name] = {"ragged": [self._append(array) for array in arrays]}
             else:
-                stored[name] = self._append(values)
-        self._pending.append(stored)
+                stored[name] = self._append(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        return stored
 
     def _append(self, values: NDArray[Any]) -> list[Any]:
         self._file.write(b"\0" * (-self._file.tell() % _ALIGN))
@@ -116,13 +108,13 @@ class SpoolWriter:
         data = np.ascontiguousarray(values)
         if data.nbytes:
             self._file.write(data.reshape(-1).view(np.uint8).data)
-        return [offset, data.dtype.str, list(data.shape)]
+        return [offset, data.dtype.str, list(values.shape)]
 
     def finish_unit(
         self,
         key: str,
         *,
-        inputs: Iterable[Mapping[str, Any]],
+        inputs: Any,
         rejected: Iterable[Rejected],
         sizes: Mapping[str, int],
         failed: bool = False,
@@ -134,8 +126,8 @@ class SpoolWriter:
         ----------
         key : str
             The unit.
-        inputs : iterable of mapping
-            The files it was read from.
+        inputs : object
+            What it was read from, as JSON values.
         rejected : iterable of Rejected
             What it rejected.
         sizes : mapping of str to int
@@ -143,32 +135,46 @@ class SpoolWriter:
         failed : bool
             The unit could not be read at all: the next run tries again.
         """
-        first = len(self._batches)
-        self._batches.extend(self._pending)
-        self._pending = []
+        if self._pending:
+            if not self._common:
+                self._common_block = len(self._blocks)
+                self._blocks.append(None)
+            start = self._length(self._common) if self._common else 0
+            length = self._length(self._pending)
+            self._spans.append([self._common_block, start, start + length])
+            self._common += self._pending
         self._units.append(
             {
                 "key": key,
-                "batches": [first, len(self._batches)],
-                "inputs": list(inputs),
+                "spans": self._spans,
+                "inputs": inputs,
                 "sizes": dict(sizes),
                 "failed": failed,
                 "rejected": [[r.key, r.reason, r.count, r.fault] for r in rejected],
             }
         )
+        self._pending, self._spans = [], []
+        if _nbytes(self._common) >= BLOCK_NBYTES:
+            self._store_common()
         if self._file.tell() >= SEGMENT_NBYTES:
             self._close_segment()
             self._open()
 
     def drop_unit(self) -> None:
         """Forget the batches of the unit that is being read: it failed."""
-        self._pending = []
+        self._pending, self._spans = [], []
+
+    def _store_common(self) -> None:
+        if self._common:
+            self._blocks[self._common_block] = self._store(self._common)
+            self._common = []
 
     def _close_segment(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        index = {"units": self._units, "batches": self._batches}
+        with self._file:
+            self._store_common()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        index = {"units": self._units, "blocks": self._blocks}
         publish_bytes(self._path.with_suffix(".json"), json.dumps(index).encode())
 
     def close(self) -> None:
@@ -180,9 +186,11 @@ class SpoolWriter:
             self._path.unlink()
 
     def stop(self) -> None:
-        """Keep the units read to their end, and nothing of the one that was being read."""
-        self._pending = []
-        self.close()
+        """Keep the units read to their end, if that can be done; the first error counts."""
+        self.drop_unit()
+        if not self._file.closed:
+            with contextlib.suppress(OSError):
+                self.close()
 
 
 class Spool:
@@ -192,26 +200,32 @@ class Spool:
     Parameters
     ----------
     folder : Path
-        The spool's folder. Segments without an index are removed from it.
+        The spool's folder.
+
+    Attributes
+    ----------
+    units : dict of str to dict
+        For each unit by its key what `SpoolWriter.finish_unit` was told, and ``spans``: lists of
+        block, first row, last row + 1.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self.units: dict[str, dict[str, Any]] = {}
-        self._batches: list[tuple[int, dict[str, Any]]] = []
+        self._blocks: list[tuple[int, dict[str, Any]]] = []
         self._data: list[NDArray[np.uint8]] = []
         for path in sorted(folder.glob("*.json")):
             index = json.loads(path.read_bytes())
-            first = len(self._batches)
-            self._batches.extend((len(self._data), batch) for batch in index["batches"])
+            first = len(self._blocks)
+            self._blocks.extend((len(self._data), block) for block in index["blocks"])
             for unit in index["units"]:
-                start, stop = unit["batches"]
-                self.units[unit["key"]] = {**unit, "batches": [first + start, first + stop]}
+                spans = [[first + block, start, stop] for block, start, stop in unit["spans"]]
+                self.units[unit["key"]] = {**unit, "spans": spans}
             data = path.with_suffix(".bin")
             empty = data.stat().st_size == 0
             self._data.append(
                 np.empty(0, np.uint8) if empty else np.memmap(data, np.uint8, mode="r")
             )
+        self.column = lru_cache(maxsize=4096)(self._column)
 
     @staticmethod
     def clean(folder: Path) -> None:
@@ -228,42 +242,34 @@ class Spool:
                 path.unlink()
         sync_folder(folder)
 
-    def batches(self) -> Iterator[int]:
-        """
-        Give the number of each batch, in the order of their units' keys.
-
-        Yields
-        ------
-        int
-            Number of a batch.
-        """
-        for key in sorted(self.units):
-            yield from range(*self.units[key]["batches"])
-
-    def column(self, batch: int, name: str) -> NDArray[Any] | Ragged:
-        """
-        Give a column of a batch, still on disk.
-
-        Parameters
-        ----------
-        batch : int
-            Number of the batch.
-        name : str
-            Name of the column.
-
-        Returns
-        -------
-        ndarray or Ragged
-            Views into the mapped segment.
-        """
-        segment, stored = self._batches[batch]
+    def _column(self, block: int, name: str) -> NDArray[Any] | Ragged:
+        """Give a column of a block, still on disk: views into the mapped segment."""
+        segment, stored = self._blocks[block]
         data, entry = self._data[segment], stored[name]
         if isinstance(entry, dict):
-            values, offsets, shapes = (_stored(part).view(data) for part in entry["ragged"])
+            values, offsets, shapes = (_view(part, data) for part in entry["ragged"])
             return Ragged(values, offsets, shapes)
-        return _stored(entry).view(data)
+        return _view(entry, data)
+
+    def release(self) -> None:
+        """Let go of the pages of the segments that were read: they are on disk."""
+        for data in self._data:
+            mapped = getattr(data, "_mmap", None)
+            if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def _stored(entry: list[Any]) -> StoredArray:
-    offset, dtype, shape = entry
-    return StoredArray(int(offset), str(dtype), tuple(shape))
+def _view(entry: list[Any], data: NDArray[np.uint8]) -> NDArray[Any]:
+    offset, kind, shape = entry
+    dtype = np.dtype(kind)
+    nbytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    values: NDArray[Any] = data[offset : offset + nbytes].view(dtype).reshape(shape)
+    return values
+
+
+def _nbytes(batches: list[Mapping[str, Any]]) -> int:
+    return sum(
+        values.values.nbytes if isinstance(values, Ragged) else values.nbytes
+        for batch in batches
+        for values in batch.values()
+    )

@@ -10,10 +10,12 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
@@ -40,8 +42,11 @@ from astropile.manifest import (
     shard_entry,
     snapshot_of,
 )
-from astropile.publish import publish_bytes, sync_folder
+from astropile.publish import exchange, publish_bytes, sync_all, sync_folder
 from astropile.schema import Ragged, Survey
+
+_DONE: Final = "done"
+"""In the folder of a build: what was made is whole and about to take its final name."""
 
 
 class SubsetWriter:
@@ -60,6 +65,9 @@ class SubsetWriter:
         HEALPix order of the partitions.
     layout : {"compact", "fast"}
         Layout of the shards.
+    durable : bool
+        Bring each partition to the disk before the next: then an interrupted run's partitions
+        can be taken over. If not, `take_final_name` brings all of them there at once.
 
     Attributes
     ----------
@@ -67,7 +75,17 @@ class SubsetWriter:
         Size of the shards written or adopted so far.
     """
 
-    def __init__(self, tree: Path, survey: Survey, subset: str, order: int, layout: str) -> None:
+    def __init__(
+        self,
+        tree: Path,
+        survey: Survey,
+        subset: str,
+        order: int,
+        layout: str,
+        *,
+        durable: bool = True,
+    ) -> None:
+        self._durable = durable
         self.tree, self.survey, self.subset = tree, survey, subset
         self.order, self.layout = order, layout
         self.n_bytes = 0
@@ -102,16 +120,17 @@ class SubsetWriter:
             place = ShardPlace(self.subset, self.order, ipix, index, total)
             image = shard_image(self.survey, columns, common, place, self.layout)
             file = shard_file(Shard(index, total))
-            publish_bytes(folder / file, image)
+            publish_bytes(folder / file, image, durable=self._durable)
             tables.append(table_of_image(image))
             entries.append(shard_entry(file, len(common["ra"]), image))
             # Before the next shard is brought together.
             del columns, common, image
         rows = dump_tables(tables)
-        publish_bytes(self.tree / ROWS_DIR / rows_file(ipix), rows)
+        publish_bytes(self.tree / ROWS_DIR / rows_file(ipix), rows, durable=self._durable)
         facts = {"size": len(rows), "sha256": hashlib.sha256(rows).hexdigest()}
         manifest = partition_manifest(self.order, ipix, entries, facts)
-        publish_bytes(self.tree / MANIFEST_DIR / manifest_file(ipix), manifest)
+        path = self.tree / MANIFEST_DIR / manifest_file(ipix)
+        publish_bytes(path, manifest, durable=self._durable)
         self._note(ipix, entries, manifest)
 
     def has_partition(self, ipix: int) -> bool:
@@ -183,6 +202,9 @@ def work_folder(final: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
     BuildError
         If another run holds it, or an interrupted one had another plan.
     """
+    recover(final)
+    for left_over in final.parent.glob(f".{final.name}.build.*.done"):
+        shutil.rmtree(left_over, ignore_errors=True)
     work = final.with_name(f".{final.name}.build")
     work.mkdir(exist_ok=True)
     with (work / "lock").open("w") as lock:
@@ -190,6 +212,13 @@ def work_folder(final: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BuildError(str(final), f"another build of it runs ({work})") from error
+        if not work.is_dir() or os.fstat(lock.fileno()).st_nlink == 0:
+            raise BuildError(str(final), "another build of it has just ended")
+        if (work / _DONE).exists() and not (work / "tree").exists():
+            # The run before got as far as the final name, and no further.
+            for path in work.iterdir():
+                if path.name != "lock":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
         begun = work / "plan.json"
         if begun.exists():
             before = json.loads(begun.read_bytes())
@@ -204,31 +233,63 @@ def work_folder(final: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
         else:
             publish_bytes(begun, dump_json(dict(plan)))
         yield work
-    shutil.rmtree(work, ignore_errors=True)
+        done = work.with_name(f"{work.name}.{uuid.uuid4().hex[:8]}.done")
+        work.rename(done)
+    shutil.rmtree(done, ignore_errors=True)
 
 
-def take_final_name(tree: Path, final: Path) -> None:
+def recover(final: Path) -> None:
     """
-    Rename a finished subset; one that it replaces steps aside first and then goes.
+    Bring back a subset that stepped aside for another that never came.
+
+    Parameters
+    ----------
+    final : Path
+        The subset's final folder.
+    """
+    replaced = final.with_name(f".{final.name}.replaced")
+    if replaced.exists() and not final.exists():
+        replaced.rename(final)
+    elif replaced.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def take_final_name(tree: Path, final: Path, *, overwrite: bool) -> None:
+    """
+    Rename a finished subset; one that it replaces goes.
+
+    Where the system can exchange two names, the final one is there at every moment.
 
     Parameters
     ----------
     tree : Path
-        The finished subset.
+        The finished subset, in the folder that `work_folder` gave.
     final : Path
         Its final folder, on the same file system.
+    overwrite : bool
+        Replace a subset that is there.
+
+    Raises
+    ------
+    BuildError
+        If there is one and it is not to be replaced.
     """
-    for folder in [tree, *(path for path in tree.rglob("*") if path.is_dir())]:
-        sync_folder(folder)
-    replaced = final.with_name(f".{final.name}.replaced")
-    if final.exists():
+    sync_all(tree)
+    publish_bytes(tree.parent / _DONE, b"")
+    if not final.exists():
+        tree.rename(final)
+    elif not overwrite:
+        raise BuildError(str(final), "it was made by another build meanwhile")
+    elif exchange(tree, final):
+        shutil.rmtree(tree, ignore_errors=True)
+    else:
+        replaced = final.with_name(f".{final.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)
         final.rename(replaced)
-    try:
-        tree.rename(final)
-    except OSError:
-        if replaced.exists():
+        try:
+            tree.rename(final)
+        except OSError:
             replaced.rename(final)
-        raise
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
     sync_folder(final.parent)
-    shutil.rmtree(replaced, ignore_errors=True)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ import pytest
 
 import toy
 from astropile import build_catalog, open_catalog, validate_catalog
-from astropile.errors import BuildError, SchemaError
+from astropile.errors import BuildError, NativeFileError, SchemaError
 from astropile.healpix import ang2pix
-from astropile.schema import Ragged
+from astropile.ingest import inputs_of
+from astropile.schema import Column, Ragged, Unit
 from astropile.testing import read_all
 
 
@@ -185,7 +187,7 @@ def test_broken_file_is_one_rejection(native, tmp_path):
     (native / "a.npz").write_bytes(good[:1000])
     with pytest.raises(BuildError, match="unusable input"):
         build_catalog(toy.SURVEY, native, tmp_path / "toy", tolerance=0)
-    report = build_catalog(toy.SURVEY, native, tmp_path / "toy")
+    report = build_catalog(toy.SURVEY, native, tmp_path / "toy", tolerance=0.5)
     assert (report.n_written, report.n_rejected) == (30, 1)
     (native / "a.npz").write_bytes(good)
     report = build_catalog(toy.SURVEY, native, tmp_path / "toy", overwrite=True)
@@ -272,20 +274,24 @@ def test_wrong_calls(native, tmp_path):
     assert hashes(tree) == before
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-import toy, dataclasses
+STOPPED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import toy
 from astropile import build_catalog
-seen = []
-def read(unit):
-    yield from toy.read(unit)
-    seen.append(unit.key)
-    if len(seen) == {after}:
-        os.kill(os.getpid(), signal.{how})
-survey = dataclasses.replace(toy.SURVEY, read=read)
-build_catalog(survey, {native!r}, {tree!r})
+build_catalog(toy.SURVEY, sys.argv[2], sys.argv[3], overwrite=True)
 """
+
+
+def stopped_build(native, tree, how, after):
+    """Run a build in another process that is stopped after so many units."""
+    tests = str(Path(toy.__file__).parent)
+    return subprocess.run(
+        [sys.executable, "-c", STOPPED, tests, str(native), str(tree)],
+        env={**os.environ, "TOY_STOP": f"{after} {how}"},
+        capture_output=True,
+        check=False,
+    ).returncode
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
@@ -293,41 +299,175 @@ def test_stopped_and_resumed(native, tmp_path, how):
     """A build that was stopped leaves nothing under the final name; the next gives the same."""
     build_catalog(toy.SURVEY, native, tmp_path / "whole/toy")
     tree = tmp_path / "stopped/toy"
-    code = KILLED.format(
-        tests=str(Path(toy.__file__).parent), native=str(native), tree=str(tree), after=2, how=how
-    )
-    stopped = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert stopped.returncode != 0
+    assert stopped_build(native, tree, how, 2) != 0
     assert not (tree / "main").exists()
     assert (tree / ".main.build").exists()
-    counted = []
-
-    def read(unit):
-        counted.append(unit.key)
-        return toy.read(unit)
-
-    build_catalog(dataclasses.replace(toy.SURVEY, read=read), native, tree)
+    toy.READ.clear()
+    build_catalog(toy.SURVEY, native, tree)
     # Interrupted: units read to their end are kept. Killed: an open segment is read again.
-    assert counted == (["b.npz"] if how == "SIGINT" else ["a.npz", "b.npz"])
+    again = ["b.npz"] if how == "SIGINT" else ["a.npz", "b.npz"]
+    assert toy.READ == again
     assert hashes(tree) == hashes(tmp_path / "whole/toy")
 
 
 def test_resume_refuses_other_parameters(native, tmp_path):
-    """A stopped build does not go on with other parameters than it began with."""
+    """A stopped build goes on neither with other parameters nor with another reader."""
     tree = tmp_path / "toy"
-    code = KILLED.format(
-        tests=str(Path(toy.__file__).parent),
-        native=str(native),
-        tree=str(tree),
-        after=1,
-        how="SIGKILL",
-    )
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
-        < 0
-    )
+    assert stopped_build(native, tree, "SIGKILL", 1) < 0
     with pytest.raises(BuildError, match="order was 4"):
         build_catalog(toy.SURVEY, native, tree, order=6)
+
+    def read(unit):
+        yield from toy.read(unit)
+
+    with pytest.raises(BuildError, match="reader was"):
+        build_catalog(dataclasses.replace(toy.SURVEY, read=read), native, tree)
+
+
+def test_changed_options_are_read_again(native, tmp_path):
+    """A unit whose options changed since a stopped build is read again."""
+    tree = tmp_path / "toy"
+    assert stopped_build(native, tree, "SIGINT", 2) != 0
+
+    toy.READ.clear()
+    build_catalog(toy.SURVEY, native, tree)
+    assert toy.READ == ["b.npz"]
+    units = [Unit("a.npz", (native / "a.npz",), {"rows": 5})]
+    assert inputs_of(units[0], native) != inputs_of(toy.units(native)[0], native)
+
+
+def test_replacing_leaves_a_tree_at_every_moment(native, tmp_path):
+    """A tree that is replaced is there until the new one is, and comes back if it never came."""
+    tree = tmp_path / "toy"
+    build_catalog(toy.SURVEY, native, tree)
+    before = hashes(tree)
+    # As a system without an exchange of names leaves it, killed between its two renames.
+    (tree / "main").rename(tree / ".main.replaced")
+    assert stopped_build(native, tree, "SIGKILL", 1) < 0
+    assert validate_catalog(tree).ok
+    shutil.rmtree(tree / ".main.build")
+    assert hashes(tree) == before
+
+
+def test_finished_but_not_tidied(native, tmp_path):
+    """A run killed after its tree took the final name does not stand in the way of the next."""
+    tree = tmp_path / "toy"
+    assert stopped_build(native, tree, "SIGINT", 2) != 0
+    work = tree / ".main.build"
+    (work / "done").touch()
+    build_catalog(toy.SURVEY, native, tree, order=6)
+    assert not list(tree.glob(".main.build*"))
+
+
+def test_tree_made_meanwhile_is_kept(native, tmp_path):
+    """A tree that another build made meanwhile is not replaced unless that was asked for."""
+    tree = tmp_path / "toy"
+
+    def units(path):
+        build_catalog(toy.SURVEY, native, tree)
+        return toy.units(path)
+
+    survey = dataclasses.replace(toy.SURVEY, units=units)
+    with pytest.raises(BuildError, match="another build meanwhile"):
+        build_catalog(survey, native, tree, order=6)
+    assert open_catalog(tree).order == 4
+
+
+def test_failed_unit_leaves_no_trace(native, tmp_path):
+    """What a file gave before it turned out broken counts for nothing: not its grid either."""
+
+    def read(unit):
+        if unit.key == "a.npz":
+            yield {**toy.make_batch(2, seed=9), "WAVE": np.linspace(1, 2, toy.N_WAVE)}
+            raise NativeFileError("a.npz", "more", "an end")
+        yield from toy.read(unit)
+
+    survey = dataclasses.replace(toy.SURVEY, read=read)
+    with pytest.raises(BuildError, match=r"1 of 2 files were rejected"):
+        build_catalog(survey, native, tmp_path / "toy")
+    report = build_catalog(survey, native, tmp_path / "toy", tolerance=0.5)
+    assert report.n_written == 30
+    assert open_catalog(tmp_path / "toy").take([0], ["WAVE"])["WAVE"][0] == 3600
+
+
+def test_text_is_utf8(native, tmp_path):
+    """Bytes that are not UTF-8 are refused before anything is written, naming the value."""
+    batch = toy.make_batch(3, seed=1)
+    batch["NAME"][1] = b"\xff\xfe"
+    toy.write_native(tmp_path / "other/a.npz", batch)
+    with pytest.raises(SchemaError, match=r"'NAME'.*text in UTF-8, found b'\\xff\\xfe' \(value 1"):
+        build_catalog(toy.SURVEY, tmp_path / "other", tmp_path / "toy")
+
+
+def test_small_units_share_blocks(tmp_path):
+    """Many files of one object each give the same tree as one file of all."""
+    batch = toy.make_batch(9, seed=3)
+    toy.write_native(tmp_path / "one/a.npz", batch)
+    for row in range(9):
+        part = {
+            name: values if name == "WAVE" else values[row : row + 1]
+            for name, values in batch.items()
+        }
+        toy.write_native(tmp_path / f"many/{row}.npz", part)
+    for name in ("one", "many"):
+        build_catalog(toy.SURVEY, tmp_path / name, tmp_path / f"tree_{name}")
+    one, many = (hashes(tmp_path / f"tree_{name}") for name in ("one", "many"))
+    assert one.pop("main/manifest/inputs.jsonl") != many.pop("main/manifest/inputs.jsonl")
+    assert one == many
+
+
+def test_declaration_is_checked_first(native, tmp_path):
+    """What cannot be written is refused before anything is read."""
+    toy.READ.clear()
+    for column, said in (
+        (Column("X", "int8", "X.", unit="bananas/s"), r"'bananas/s' of column 'X' does not parse"),
+        (Column("X", "int8", "x" * 70000), "description of X.*takes 70000 bytes"),
+    ):
+        survey = dataclasses.replace(toy.SURVEY, columns=(*toy.SURVEY.columns, column))
+        with pytest.raises(BuildError, match=said):
+            build_catalog(survey, native, tmp_path / "toy")
+    survey = dataclasses.replace(toy.SURVEY, epoch=float("nan"))
+    with pytest.raises(BuildError, match="cannot be written"):
+        build_catalog(survey, native, tmp_path / "toy")
+    assert toy.READ == []
+
+
+def test_positions_are_icrs_degrees():
+    """A survey's ra and dec are floats in degrees, ICRS: others are refused when declared."""
+
+    def with_ra(**facts):
+        columns = list(toy.SURVEY.columns)
+        columns[1] = dataclasses.replace(columns[1], **facts)
+        return dataclasses.replace(toy.SURVEY, columns=tuple(columns))
+
+    for facts, said in (
+        ({"unit": "hourangle"}, "'RA' is float64 in 'hourangle'"),
+        ({"dtype": "S8"}, "'RA' is S8"),
+        ({"shape": (2,)}, "one value for each object"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            with_ra(**facts)
+    with pytest.raises(ValueError, match="not 'Galactic'"):
+        dataclasses.replace(toy.SURVEY, frame="Galactic")
+
+
+def test_scalar_shared_column_and_empty_batches(native, tmp_path):
+    """One number for all objects is stored; batches without objects do no harm."""
+    columns = (*toy.SURVEY.columns, Column("ZP", "float32", "Zero point.", shared=True))
+
+    def read(unit):
+        whole = toy.make_batch(4, seed=1)
+        yield {**toy.make_batch(0, seed=1), "ZP": np.float32(27)}
+        yield {**whole, "ZP": np.float32(27)}
+
+    survey = dataclasses.replace(
+        toy.SURVEY, columns=columns, read=read, units=lambda p: toy.units(p)[:1]
+    )
+    build_catalog(survey, native, tmp_path / "toy")
+    found = open_catalog(tmp_path / "toy").take([0, 1], ["ZP", "ID"])
+    assert found["ZP"].shape == ()
+    assert found["ZP"] == 27
+    assert validate_catalog(tmp_path / "toy").ok
 
 
 def test_two_builds_at_once(native, tmp_path):

@@ -27,6 +27,9 @@ def test_dotted_names():
         "a < b < c",
         "True",
         "log10(x, base=2)",
+        "where(a)",
+        "log10(a, b)",
+        "-" * 1990 + "a",
     ],
 )
 def test_nothing_else(text):

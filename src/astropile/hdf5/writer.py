@@ -183,11 +183,6 @@ def is_big(survey: Survey, column: Column) -> bool:
 def _write_root(
     file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int, layout: str
 ) -> None:
-    aliases = json.dumps(
-        {name: alias_to_json(alias) for name, alias in survey.aliases.items()},
-        separators=(",", ":"),
-        ensure_ascii=False,
-    )
     facts: dict[str, Any] = {
         "astropile_format": FORMAT_VERSION,
         "survey": survey.name,
@@ -205,7 +200,7 @@ def _write_root(
         "shards": np.int64(place.total),
         "licence": survey.licence,
         "citation": survey.citation,
-        "aliases": aliases,
+        "aliases": _aliases_text(survey),
     }
     if survey.epoch is not None:
         facts["epoch"] = np.float64(survey.epoch)
@@ -216,13 +211,51 @@ def _write_root(
         _set_attribute(file, name, value)
 
 
+def check_attributes(survey: Survey) -> None:
+    """
+    Make sure that what a survey says of itself fits into the attributes of a file.
+
+    Parameters
+    ----------
+    survey : Survey
+        The survey.
+
+    Raises
+    ------
+    ValueError
+        If a text is too long.
+    """
+    texts = {
+        "aliases": _aliases_text(survey),
+        "citation": survey.citation,
+        "licence": survey.licence,
+    }
+    for column in survey.columns:
+        texts[f"description of {column.name}"] = column.doc
+        texts[f"bits of {column.name}"] = json.dumps(dict(column.bits))
+    for name, text in texts.items():
+        _check_length(name, text.encode())
+
+
+def _check_length(name: str, encoded: bytes) -> None:
+    if len(encoded) > MAX_ATTRIBUTE_NBYTES:
+        raise ValueError(
+            f"attribute {name!r} takes {len(encoded)} bytes; HDF5 holds {MAX_ATTRIBUTE_NBYTES}"
+        )
+
+
+def _aliases_text(survey: Survey) -> str:
+    return json.dumps(
+        {name: alias_to_json(alias) for name, alias in survey.aliases.items()},
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+
+
 def _set_attribute(target: h5py.Group | h5py.Dataset, name: str, value: Any) -> None:
     if isinstance(value, str):
         encoded = value.encode()
-        if len(encoded) > MAX_ATTRIBUTE_NBYTES:
-            raise ValueError(
-                f"attribute {name!r} takes {len(encoded)} bytes; HDF5 holds {MAX_ATTRIBUTE_NBYTES}"
-            )
+        _check_length(name, encoded)
         # Fixed length: a variable-length string lies in a heap, away from its object.
         kind = h5py.string_dtype("utf-8", max(1, len(encoded)))
         target.attrs.create(name, np.array(encoded, dtype=kind))

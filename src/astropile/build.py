@@ -6,8 +6,8 @@ second sorts the objects along the sky and writes shard after shard, each from t
 subset is made aside and takes its final name when it is whole. A build that was stopped goes
 on where it was when the same call is made again.
 
-Memory: one batch of `Survey.read` in the first pass; in the second one shard twice, and about
-100 bytes per object for their order.
+Memory: one batch of `Survey.read` and 16 MiB in the first pass; in the second one shard twice,
+about 100 bytes per object for their order and 500 per unit of input.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def build_catalog(
     duplicates : {"reject", "error"}
         What to do with a second object of the same ``observation_id``.
     tolerance : float
-        Largest share of objects rejected for a fault, 0 to 1, before the build is refused.
+        Largest share of objects rejected for a fault, and of units that cannot be read, 0 to 1,
+        before the build is refused.
     overwrite : bool
         Replace a subset that is there.
     progress : bool, optional

@@ -216,23 +216,13 @@ class MovingPositions:
         .. [1] ESA (1997), The Hipparcos and Tycho Catalogues, SP-1200, vol. 1, section 1.5.5
         """
         until = _numbers(epoch, "epoch", len(self))
-        years = until - self.epoch
-        east, north, outward = self._rates()
-        there = self._path(years)
-        length = np.linalg.norm(there, axis=-1)
-        seen = there
-        if annual_parallax:
-            seen = there - (self._parallax() * _RADIAN_PER_MAS)[:, None] * _earth_au(until)
-        ra, dec = _angles(seen)
-        still = (years == 0) | ~self.has_motion
-        if annual_parallax:
-            still &= self._parallax() == 0
-        ra, dec = np.where(still, self.ra, ra), np.where(still, self.dec, dec)
-        lost = ~np.isfinite(years)
-        ra[lost] = dec[lost] = np.nan
+        there = self._path(until - self.epoch)
+        ra, dec = self._directions(there, until, annual_parallax=annual_parallax)
         moved = replace(self, ra=ra, dec=dec, epoch=until)
         if self.pmra is None:
             return moved
+        east, north, outward = self._rates()
+        length = np.linalg.norm(there, axis=-1)
         # The velocity is constant; only the directions that east, north and outward are change.
         here = there / length[:, None]
         e, n = _tangents(self.ra, self.dec)
@@ -256,6 +246,39 @@ class MovingPositions:
             radial_velocity=speed,
             _outward=rates[2],
         )
+
+    def seen_at(self, epoch: ArrayLike, *, annual_parallax: bool = False) -> tuple[Floats, Floats]:
+        """
+        Give where the rows are at another epoch, without their motion there.
+
+        Parameters
+        ----------
+        epoch, annual_parallax
+            As for `at`.
+
+        Returns
+        -------
+        ra, dec : ndarray, shape (n,), float64
+            Positions [deg, ICRS], NaN where a row has none.
+        """
+        until = _numbers(epoch, "epoch", len(self))
+        there = self._path(until - self.epoch)
+        return self._directions(there, until, annual_parallax=annual_parallax)
+
+    def _directions(
+        self, there: Floats, until: Floats, *, annual_parallax: bool
+    ) -> tuple[Floats, Floats]:
+        """Give the directions of the rows from where they are."""
+        years = until - self.epoch
+        still = (years == 0) | ~self.has_motion
+        if annual_parallax:
+            there = there - (self._parallax() * _RADIAN_PER_MAS)[:, None] * _earth_au(until)
+            still &= self._parallax() == 0
+        ra, dec = _angles(there)
+        ra, dec = np.where(still, self.ra, ra), np.where(still, self.dec, dec)
+        lost = ~np.isfinite(years)
+        ra[lost] = dec[lost] = np.nan
+        return ra, dec
 
     def _parallax(self) -> Floats:
         """Parallax [mas], 0 where there is none."""
@@ -409,10 +432,8 @@ def match_moving(
     if one_epoch and not annual_parallax:
         # All that moves goes to one epoch, where this is a match of positions.
         epoch = float(np.nanmax(right.epoch))
-        there = left.at(epoch) if moving.any() else left
         pairs = match_positions(
-            there.ra,
-            there.dec,
+            *(left.seen_at(epoch) if moving.any() else (left.ra, left.dec)),
             right.ra,
             right.dec,
             radius_arcsec=radius,
@@ -544,12 +565,12 @@ def _meet(
     search: _Search,
 ) -> _Found:
     """Match rows carried to one epoch with rows seen about then, then measure exactly."""
-    there = moving.take(rows).at(centre)
+    ra, dec = moving.take(rows).seen_at(centre)
     # Rounding of the bound, of spans' edges, and of the radius itself.
     reach = search.radius + widest * (1 + 1e-6) + 2 * RADIUS_TOLERANCE_ARCSEC
     near = match_positions(
-        there.ra,
-        there.dec,
+        ra,
+        dec,
         still.ra[at],
         still.dec[at],
         radius_arcsec=min(reach, MAX_RADIUS_ARCSEC),
@@ -558,8 +579,8 @@ def _meet(
     )
     left, right = rows[near.left], at[near.right]
     epoch = still.epoch[right]
-    seen = moving.take(left).at(epoch, annual_parallax=search.annual_parallax)
-    apart = separation_arcsec(seen.ra, seen.dec, still.ra[right], still.dec[right])
+    ra, dec = moving.take(left).seen_at(epoch, annual_parallax=search.annual_parallax)
+    apart = separation_arcsec(ra, dec, still.ra[right], still.dec[right])
     inside = apart <= search.radius + RADIUS_TOLERANCE_ARCSEC
     inside &= apart >= search.least
     apart = np.minimum(apart[inside], search.radius)

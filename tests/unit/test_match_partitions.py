@@ -217,9 +217,9 @@ def test_only_what_is_near_is_read(tmp_path):
     read = []
     real = PositionFiles._read
 
-    def watched(self, number):
+    def watched(self, number, **options):
         read.append((self.folder.name, number))
-        return real(self, number)
+        return real(self, number, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PositionFiles, "_read", watched)

@@ -48,14 +48,15 @@ class Positions(NamedTuple):
     """Declination [deg, ICRS]."""
 
     pixels: Ints
-    """Pixel numbers at order 29."""
+    """Pixel numbers at order 29; empty where they were not asked for."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def chosen(self, which: Any) -> Positions:
         """Return some of them."""
-        return Positions(*(column[which] for column in self))
+        pixels = self.pixels[which] if len(self.pixels) else self.pixels
+        return Positions(self.rows[which], self.ra[which], self.dec[which], pixels)
 
 
 NO_POSITIONS: Final = Positions(
@@ -169,7 +170,41 @@ class PositionFiles:
         begins = np.append(ranges[:, 0], np.iinfo(np.int64).max)
         return np.flatnonzero(begins[after] <= self.last)
 
-    def read_rows(self, first: int, last: int, groups: Ints | None = None) -> Positions:
+    def n_rows_of(self, groups: Ints) -> int:
+        """
+        Count the rows of row groups.
+
+        Parameters
+        ----------
+        groups : ndarray of int64
+            Numbers of row groups.
+
+        Returns
+        -------
+        int
+            Their rows.
+        """
+        return int(self._rows[groups].sum())
+
+    def ranges_of(self, groups: Ints) -> Ints:
+        """
+        Give the ranges of pixels that row groups lie in.
+
+        Parameters
+        ----------
+        groups : ndarray of int64
+            Numbers of row groups.
+
+        Returns
+        -------
+        ndarray, shape (n, 2), int64
+            As in `groups_in`.
+        """
+        return merged(np.stack([self.first[groups], self.last[groups] + 1], axis=1))
+
+    def read_rows(
+        self, first: int, last: int, groups: Ints | None = None, *, pixels: bool = True
+    ) -> Positions:
         """
         Read rows.
 
@@ -179,6 +214,8 @@ class PositionFiles:
             First row, and last row + 1.
         groups : ndarray of int64, optional
             Only those in these row groups.
+        pixels : bool
+            Read their pixels too.
 
         Returns
         -------
@@ -187,7 +224,7 @@ class PositionFiles:
         """
         parts = []
         for number in self.groups_of_rows(first, last) if groups is None else groups:
-            part = self._read(int(number))
+            part = self._read(int(number), pixels=pixels)
             start = int(self._start[number])
             parts.append(part.chosen(slice(max(first - start, 0), max(last - start, 0))))
         return joined(parts) if parts else NO_POSITIONS
@@ -210,7 +247,7 @@ class PositionFiles:
         parts = []
         for number in np.unique(groups).tolist():
             inside = rows[groups == number] - self._start[number]
-            parts.append(self._read(number).chosen(inside))
+            parts.append(self._read(number, pixels=True).chosen(inside))
         return joined(parts) if parts else NO_POSITIONS
 
     def blocks_in(self, ranges: Ints, max_rows: int) -> Iterator[Positions]:
@@ -227,44 +264,63 @@ class PositionFiles:
         Yields
         ------
         Positions
-            Rows in the ranges, in order.
+            Rows in the ranges, in order, with their pixels.
         """
-        parts: list[Positions] = []
-        n = 0
-        for number in self.groups_in(ranges).tolist():
-            part = self._read(number)
-            at = int(np.searchsorted(ranges[:, 1], self.first[number], side="right"))
-            if not (ranges[at, 0] <= self.first[number] and self.last[number] < ranges[at, 1]):
-                # An odd number of edges below a pixel: it is inside a range.
-                inside = np.searchsorted(ranges.ravel(), part.pixels, side="right") % 2 == 1
-                part = part.chosen(inside)
-            parts.append(part)
-            n += len(part)
-            if n >= max_rows:
-                yield from _cut(joined(parts), max_rows)
-                parts, n = [], 0
-        if n:
-            yield from _cut(joined(parts), max_rows)
 
-    def _read(self, number: int) -> Positions:
+        def parts() -> Iterator[Positions]:
+            for number in self.groups_in(ranges).tolist():
+                part = self._read(number, pixels=True)
+                at = int(np.searchsorted(ranges[:, 1], self.first[number], side="right"))
+                if ranges[at, 0] <= self.first[number] and self.last[number] < ranges[at, 1]:
+                    yield part
+                else:
+                    # An odd number of edges below a pixel: it is inside a range.
+                    inside = np.searchsorted(ranges.ravel(), part.pixels, side="right") % 2 == 1
+                    yield part.chosen(inside)
+
+        yield from _blocks(parts(), max_rows)
+
+    def blocks_of(self, groups: Ints, max_rows: int, *, pixels: bool) -> Iterator[Positions]:
+        """
+        Read whole row groups, some rows at a time.
+
+        Parameters
+        ----------
+        groups : ndarray of int64
+            Numbers of row groups, sorted.
+        max_rows : int
+            As in `blocks_in`.
+        pixels : bool
+            Read their pixels too.
+
+        Yields
+        ------
+        Positions
+            Their rows, in order.
+        """
+        yield from _blocks((self._read(number, pixels=pixels) for number in groups), max_rows)
+
+    def _read(self, number: int, *, pixels: bool) -> Positions:
         kept = self._kept.get(number)
-        if kept is not None:
+        if kept is not None and (len(kept.pixels) or not pixels or not len(kept)):
             self._kept.move_to_end(number)
-            return kept
+            return kept if pixels else Positions(*kept[:3], NO_POSITIONS.pixels)
         at = int(self._file[number])
         if self._opened is None or self._opened[0] != at:
             if self._opened is not None:
                 self._opened[1].close()
             self._opened = at, pq.ParquetFile(self.files[at].path)
-        table = self._opened[1].read_row_group(
-            int(self._group[number]), self.columns, use_threads=False
-        )
+        columns = self.columns if pixels else self.columns[:2]
+        table = self._opened[1].read_row_group(int(self._group[number]), columns, use_threads=False)
         start, n = int(self._start[number]), int(self._rows[number])
         if len(table) != n:
             raise FormatError(str(self.files[at].path), f"{n} rows", f"{len(table)}")
-        ra, dec, pixels = (table[name].to_numpy() for name in self.columns)
+        ra, dec, *rest = (table[name].to_numpy() for name in columns)
         part = Positions(
-            np.arange(start, start + n), _as_float64(ra), _as_float64(dec), pixels.astype(np.int64)
+            np.arange(start, start + n),
+            _as_float64(ra),
+            _as_float64(dec),
+            rest[0].astype(np.int64, copy=False) if rest else NO_POSITIONS.pixels,
         )
         self._kept[number] = part
         total = sum(len(other) for other in self._kept.values())
@@ -308,6 +364,20 @@ class PositionFiles:
                 raise
             raise FormatError(str(file.path), "a Parquet file", str(error)) from error
         return groups
+
+
+def _blocks(parts: Iterator[Positions], max_rows: int) -> Iterator[Positions]:
+    """Put parts together to blocks."""
+    held: list[Positions] = []
+    n = 0
+    for part in parts:
+        held.append(part)
+        n += len(part)
+        if n >= max_rows:
+            yield from _cut(joined(held), max_rows)
+            held, n = [], 0
+    if n:
+        yield from _cut(joined(held), max_rows)
 
 
 def _cut(block: Positions, max_rows: int) -> Iterator[Positions]:

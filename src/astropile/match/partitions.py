@@ -48,6 +48,9 @@ MAX_PIXELS: Final = 16384
 GROUP_PIXELS: Final = 64
 """The same for one row group."""
 
+MOST_BESIDE: Final = 3
+"""Right rows, for each left row, that are matched as they are filed, not sorted out first."""
+
 MAX_NEIGHBORS: Final = 64
 """Rows with more neighbours are set apart when all pairs are sought."""
 
@@ -191,9 +194,9 @@ def match_unit(job: Job, first: int, last: int) -> Found:
     step = job.left_rows
     while first < last and n_pairs <= job.pair_rows:
         end = min(first + step, last)
-        rows = _rows_near(left, right, job, first, end)
+        rows, groups = _rows_near(left, right, job, first, end)
         try:
-            hits = _match_rows(left, right, rows, job)
+            hits = _match_rows(left, right, rows, groups, job)
         except _TooManyError:
             step = max((end - first) // 8, 1)
             continue
@@ -206,18 +209,27 @@ def match_unit(job: Job, first: int, last: int) -> Found:
 
 def _rows_near(
     left: PositionFiles, right: PositionFiles, job: Job, first: int, last: int
-) -> Positions:
-    """Read the left rows of those row groups that lie anywhere near the right side."""
+) -> tuple[Positions, Ints | None]:
+    """
+    Read the left rows of those row groups that lie anywhere near the right side.
+
+    With them come the row groups of the right side to match them with, unless these hold so
+    many more rows that it pays to look which of them are near the left rows.
+    """
     groups = left.groups_of_rows(first, last)
-    if not left.is_own:
-        # Rows that are no position have to be counted.
-        return left.read_rows(first, last, groups)
     near = []
     for number in groups:
-        where = np.array([[left.first[number], left.last[number] + 1]], np.int64)
-        around = widened(where, job.radius_arcsec, GROUP_PIXELS)
+        around = widened(left.ranges_of(np.array([number])), job.radius_arcsec, GROUP_PIXELS)
         near.append(len(right.groups_in(around)) > 0)
-    return left.read_rows(first, last, groups[np.array(near, bool)])
+    near_groups = groups[np.array(near, bool)]
+    around = widened(left.ranges_of(near_groups), job.radius_arcsec, MAX_PIXELS)
+    others = right.groups_in(around)
+    # Rows that are no position have to be counted, where there are some.
+    wanted = near_groups if left.is_own else groups
+    is_dense = right.n_rows_of(others) <= MOST_BESIDE * (last - first)
+    with_pixels = not is_dense or job.find == "all"
+    rows = left.read_rows(first, last, wanted, pixels=with_pixels)
+    return rows, others if is_dense else None
 
 
 def _are_positions(rows: Positions) -> NDArray[np.bool_]:
@@ -225,11 +237,13 @@ def _are_positions(rows: Positions) -> NDArray[np.bool_]:
     return (np.abs(rows.dec) <= 90) & (np.abs(rows.ra - 180.0) <= 720)
 
 
-def _match_rows(left: PositionFiles, right: PositionFiles, rows: Positions, job: Job) -> Hits:
+def _match_rows(
+    left: PositionFiles, right: PositionFiles, rows: Positions, groups: Ints | None, job: Job
+) -> Hits:
     if job.find == "all":
-        return _search(rows, right, job, None)
+        return _search(rows, right, job, None, groups)
     wanted = job.n_neighbors if job.find == "nearest" else 1
-    hits = _search(rows, right, job, wanted)
+    hits = _search(rows, right, job, wanted, groups)
     if job.find == "nearest" or not len(hits[0]):
         return hits
     # Of the right rows found, each one's nearest left row, which may lie in another unit.
@@ -241,18 +255,23 @@ def _match_rows(left: PositionFiles, right: PositionFiles, rows: Positions, job:
     return hits[0][mutual], hits[1][mutual], hits[2][mutual]
 
 
-def _search(rows: Positions, other: PositionFiles, job: Job, wanted: int | None) -> Hits:
+def _search(
+    rows: Positions,
+    other: PositionFiles,
+    job: Job,
+    wanted: int | None,
+    groups: Ints | None = None,
+) -> Hits:
     """Find pairs of some rows with those of a catalogue, ordered; `wanted` None finds all."""
     if not len(rows):
         return NO_HITS
-    ranges = np.stack([rows.pixels, rows.pixels + 1], axis=1)
-    if np.any(rows.pixels[1:] < rows.pixels[:-1]):
-        ranges = ranges[np.argsort(rows.pixels, kind="stable")]
-    around = widened(ranges, job.radius_arcsec, MAX_PIXELS)
-    del ranges
+    if groups is not None:
+        blocks = other.blocks_of(groups, job.right_rows, pixels=wanted is None)
+    else:
+        blocks = other.blocks_in(_around(rows, job), job.right_rows)
     parts: list[Hits] = []
     n_pairs = 0
-    for block in other.blocks_in(around, job.right_rows):
+    for block in blocks:
         if wanted is None:
             for hits in _search_all(rows, block, job):
                 parts.append(hits)
@@ -265,6 +284,14 @@ def _search(rows: Positions, other: PositionFiles, job: Job, wanted: int | None)
             parts = [_nearest_of(_in_order(_joined_hits(parts)), wanted)]
     hits = _joined_hits(parts)
     return _in_order(hits) if wanted is None and len(parts) > 1 else hits
+
+
+def _around(rows: Positions, job: Job) -> Ints:
+    """Give the ranges of pixels in which everything near the rows lies."""
+    ranges = np.stack([rows.pixels, rows.pixels + 1], axis=1)
+    if np.any(rows.pixels[1:] < rows.pixels[:-1]):
+        ranges = ranges[np.argsort(rows.pixels, kind="stable")]
+    return widened(ranges, job.radius_arcsec, MAX_PIXELS)
 
 
 def _search_block(rows: Positions, block: Positions, job: Job, wanted: int) -> Hits:

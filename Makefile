@@ -31,6 +31,7 @@ demo: setup
 
 bench: setup
 	$(BIN)/python benchmarks/match_positions.py
+	$(BIN)/python benchmarks/match_trees.py
 	$(BIN)/python benchmarks/read_rows.py
 	$(BIN)/python benchmarks/read_remote.py
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -26,22 +26,25 @@ from astropile.hdf5.fetch import RowReader, Task
 from astropile.hdf5.rows import HEAD_NBYTES, RowTable, head_hash, load_tables, table_of
 from astropile.layout import (
     CATALOG_DIR,
+    MANIFEST_DIR,
     ROOT_FILE,
     ROWS_DIR,
     Shard,
+    manifest_file,
+    parse_partition_dir,
     parse_shard_file,
     partition_dir,
     rows_file,
     shard_file,
 )
-from astropile.manifest import Root, read_root
+from astropile.manifest import Root, parse_manifest, read_root
 from astropile.names import COMMON_COLUMNS
 from astropile.outputs import Outputs
 from astropile.query import Queries
 from astropile.schema import Ragged, Survey
 from astropile.select import SkySelections
 from astropile.store.local import LocalFile, run_all
-from astropile.store.protocol import RemoteOptions, RemotePath, is_url
+from astropile.store.protocol import RemoteOptions, RemotePath, TreePath, is_url
 
 MAX_TABLES: Final = 4096
 """Row tables of so many partitions are kept mapped."""
@@ -57,20 +60,115 @@ class CatalogShard:
 
     Parameters
     ----------
-    path : Path
-        The file.
     ipix : int
         Pixel of its partition.
     start : int
         Row number of its first object.
     n_objects : int
         Objects it holds.
+    part : Shard
+        Which of the partition's shards it is.
+    names : ShardNames
+        What finds the file.
     """
 
-    path: Path
     ipix: int
     start: int
     n_objects: int
+    part: Shard
+    names: ShardNames = field(repr=False, compare=False)
+
+    @cached_property
+    def path(self) -> Path:
+        """The file, by the name it has there."""
+        found: Path = self.names.find(self.ipix, self.part)
+        return found
+
+
+class ShardNames:
+    """
+    Find the files of a subset by the names that they have (rules T3 and T4).
+
+    A name as trees are written is tried first; only where there is no such file is it looked
+    whether the folder has zero padding or the file another suffix.
+
+    Parameters
+    ----------
+    folder : Path or RemotePath
+        Folder of the subset.
+
+    Attributes
+    ----------
+    looked : bool
+        For a store, where to ask for a name takes as long as to read: whether names are looked
+        up rather than taken for granted. Set it when a file was not there.
+    """
+
+    def __init__(self, folder: TreePath) -> None:
+        self._folder = folder
+        self._files: dict[int, dict[Shard, str]] = {}
+        self.looked = not isinstance(folder, RemotePath)
+
+    def find(self, ipix: int, part: Shard) -> Any:
+        """
+        Give the path of a shard.
+
+        Parameters
+        ----------
+        ipix : int
+            Pixel of its partition.
+        part : Shard
+            Which shard.
+
+        Returns
+        -------
+        Path or RemotePath
+            The file; where there is none of any name, the one it should have.
+        """
+        path = self._folder / partition_dir(ipix) / shard_file(part)
+        if not self.looked or (isinstance(path, Path) and path.exists()):
+            return path
+        files = self._files.get(ipix)
+        if files is None:
+            files = self._files[ipix] = {}
+            for name in self._names_of(ipix):
+                parsed = parse_shard_file(name)
+                if parsed is not None:
+                    files.setdefault(parsed, name)
+        folder = self._folder / self._dirs.get(ipix, partition_dir(ipix))
+        return folder / files.get(part, shard_file(part))
+
+    def _names_of(self, ipix: int) -> list[str]:
+        """Name the files of a partition: those there, or in a store those of its manifest."""
+        if not isinstance(self._folder, RemotePath):
+            return _names_in(self._folder / self._dirs.get(ipix, partition_dir(ipix)))
+        path = self._folder / MANIFEST_DIR / manifest_file(ipix)
+        try:
+            manifest = parse_manifest(path.read_bytes(), str(path))
+        except (OSError, FormatError):
+            return []
+        return [entry["file"] for entry in manifest["shards"]]
+
+    @cached_property
+    def _dirs(self) -> dict[int, str]:
+        """Names of the partitions' folders that are there; the one as written where two are."""
+        if isinstance(self._folder, RemotePath):
+            found = list(self._folder.store.folders(self._folder.key) or ())
+        else:
+            found = _names_in(self._folder)
+        dirs: dict[int, str] = {}
+        for name in found:
+            ipix = parse_partition_dir(name)
+            if ipix is not None and dirs.get(ipix) != partition_dir(ipix):
+                dirs[ipix] = name
+        return dirs
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return []
 
 
 class Catalog(SkySelections, Queries, Outputs):
@@ -132,13 +230,13 @@ class Catalog(SkySelections, Queries, Outputs):
     def shards(self) -> tuple[CatalogShard, ...]:
         """The files, in order of their rows."""
         found: list[CatalogShard] = []
+        names = ShardNames(self.path)
         start = 0
         for partition in self.root.partitions:
             total = len(partition.n_objects)
             for index, n_objects in enumerate(partition.n_objects, 1):
-                file = shard_file(Shard(index, total))
-                path = self.path / partition_dir(partition.ipix) / file
-                found.append(CatalogShard(path, partition.ipix, start, n_objects))
+                part = Shard(index, total)
+                found.append(CatalogShard(partition.ipix, start, n_objects, part, names))
                 start += n_objects
         return tuple(found)
 
@@ -359,15 +457,14 @@ class Catalog(SkySelections, Queries, Outputs):
             self._tables[shard.ipix] = tables
             if len(self._tables) > MAX_TABLES:
                 self._tables.pop(next(iter(self._tables)), None)
-        parsed = parse_shard_file(shard.path.name)
-        assert parsed is not None
-        if parsed.index > len(tables) or tables[parsed.index - 1].n_objects != shard.n_objects:
+        index = shard.part.index
+        if index > len(tables) or tables[index - 1].n_objects != shard.n_objects:
             raise FormatError(
                 str(shard.path),
                 f"{shard.n_objects} objects as {ROOT_FILE} says",
                 "a row table that says otherwise",
             )
-        return tables[parsed.index - 1]
+        return tables[index - 1]
 
     @contextlib.contextmanager
     def _open(self, shard: CatalogShard) -> Iterator[RowReader]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ BLOCK_NBYTES: Final = 4 * 2**20
 """Files are hashed whole and by blocks of this size."""
 
 MAX_ROOT_NBYTES: Final = 256 * 2**20
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -279,6 +282,27 @@ def parse_json(content: bytes, where: str) -> Any:
         raise FormatError(where, "JSON", str(error)) from error
 
 
+def check_version(version: Any, where: str) -> None:
+    """
+    Refuse a version of the format whose major number is not known.
+
+    Parameters
+    ----------
+    version : object
+        What a file states: ``major.minor``.
+    where : str
+        The file, for messages.
+
+    Raises
+    ------
+    FormatVersionError
+        If it is not known, or no version at all.
+    """
+    major = FORMAT_VERSION.partition(".")[0]
+    if not isinstance(version, str) or version.partition(".")[0] != major:
+        raise FormatVersionError(where, f"format {FORMAT_VERSION}", _shown(version))
+
+
 def read_root(subset_path: TreePath) -> Root:
     """
     Read `astropile.json`.
@@ -306,9 +330,7 @@ def read_root(subset_path: TreePath) -> Root:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise TreeNotFoundError(str(subset_path), f"it has no {ROOT_FILE}") from error
     where = str(path)
-    version = str(facts.get("format", "")) if isinstance(facts, dict) else ""
-    if version.split(".")[0] != FORMAT_VERSION.split(".", maxsplit=1)[0]:
-        raise FormatVersionError(where, f"format {FORMAT_VERSION}", f"{version!r}")
+    check_version(facts.get("format", "") if isinstance(facts, dict) else "", where)
     try:
         order = check_order(facts["order"])
         partitions = tuple(
@@ -360,7 +382,7 @@ def read_manifest(subset_path: Path, ipix: int) -> dict[str, Any]:
     Raises
     ------
     FormatError
-        If it is missing or breaks the format.
+        If it is missing or breaks the format; `FormatVersionError` if its version is not known.
     """
     path = subset_path / MANIFEST_DIR / manifest_file(ipix)
     if not path.is_file():
@@ -382,15 +404,51 @@ def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        What `partition_manifest` wrote.
+        What `partition_manifest` wrote: every value there and of its type.
 
     Raises
     ------
     FormatError
-        If it breaks the format.
+        If it breaks the format; `FormatVersionError` if its version is not known.
     """
     values = parse_json(content, where)
-    rows = values.get("rows") if isinstance(values, dict) else None
-    if not isinstance(rows, dict) or not isinstance(values.get("shards"), list):
-        raise FormatError(where, "the manifest of a partition", "something else")
-    return values  # type: ignore[no-any-return]
+    if not isinstance(values, dict):
+        raise FormatError(where, "the manifest of a partition", type(values).__name__)
+    check_version(values.get("format"), where)
+    for name in ("order", "healpix"):
+        _check_number(values, name, where)
+    _check_number(values, "block_size", where, least=1)
+    rows, shards = values.get("rows"), values.get("shards")
+    if not isinstance(rows, dict) or not isinstance(shards, list):
+        raise FormatError(where, "rows (an object) and shards (a list)", "something else")
+    _check_number(rows, "size", f"{where}, rows")
+    _check_hash(rows.get("sha256"), f"{where}, rows")
+    for number, entry in enumerate(shards, 1):
+        inside = f"{where}, shard {number}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+            raise FormatError(inside, "an object that names its file", "something else")
+        _check_number(entry, "size", inside)
+        _check_number(entry, "n_objects", inside, least=1)
+        _check_hash(entry.get("sha256"), inside)
+        blocks = entry.get("blocks")
+        n_blocks = -(-entry["size"] // values["block_size"])
+        if not isinstance(blocks, list) or len(blocks) != n_blocks:
+            raise FormatError(inside, f"the hashes of {n_blocks} blocks", "others")
+        for block in blocks:
+            _check_hash(block, f"{inside}, blocks")
+    return values
+
+
+def _check_number(values: Mapping[str, Any], name: str, where: str, least: int = 0) -> None:
+    number = values.get(name)
+    if type(number) is not int or number < least:
+        raise FormatError(where, f"{name}, a whole number from {least}", _shown(number))
+
+
+def _check_hash(value: Any, where: str) -> None:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise FormatError(where, "a SHA-256, 64 hexadecimal digits", _shown(value))
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str | int | float | None) else type(value).__name__

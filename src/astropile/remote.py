@@ -8,6 +8,7 @@ once, so that a call takes a few round trips however many rows and shards it rea
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from astropile.catalog import MAX_TABLES, Catalog, CatalogShard
-from astropile.errors import FormatError, TreeNotFoundError
+from astropile.errors import FormatError, StoreError, TreeNotFoundError
 from astropile.hdf5.fetch import RowReader
 from astropile.hdf5.needed import needed_ranges
 from astropile.hdf5.rows import HEAD_NBYTES, RowTable, head_hash, load_tables
@@ -283,8 +284,24 @@ class RemoteCatalog(Catalog):
         names = list(dict.fromkeys(self.survey.column_names if columns is None else columns))
         self._check(names, tuple(dict.fromkeys((*COMMON_COLUMNS, *self.survey.column_names))))
         chosen = self.check_rows(rows)
+        try:
+            with self._fetching(chosen, names):
+                return super().take(chosen, names, out=out)
+        except StoreError as error:
+            if not _is_missing(error) or not self._look_for_names():
+                raise
         with self._fetching(chosen, names):
             return super().take(chosen, names, out=out)
+
+    def _look_for_names(self) -> bool:
+        """Stop taking names of shards for granted; give False where that was done before."""
+        names = self.shards[0].names
+        if names.looked:
+            return False
+        names.looked = True
+        # Without the paths that they have found.
+        self.__dict__["shards"] = tuple(dataclasses.replace(shard) for shard in self.shards)
+        return True
 
     @contextlib.contextmanager
     def _fetching(self, rows: NDArray[np.int64], names: Sequence[str]) -> Iterator[None]:
@@ -372,6 +389,11 @@ class RemoteCatalog(Catalog):
                 raise FormatError(str(path), "the manifest of a partition", "no such file")
             hashes.append(str(parse_manifest(content, str(path))["rows"]["sha256"]))
         return hashes
+
+
+def _is_missing(error: StoreError) -> bool:
+    """Tell whether a store has no object of the name asked for."""
+    return error.found.startswith(("no such object", "404", "410"))
 
 
 def _place(shard: CatalogShard) -> RemotePath:

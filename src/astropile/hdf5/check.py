@@ -1,8 +1,13 @@
-"""Check one shard against the format: `docs/format.md` sections 2, 3 and 5."""
+"""
+Check one shard against the format: `docs/format.md` sections 2, 3 and 5.
+
+Nothing is followed but hard links, and nothing is opened before it is known to be one.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,22 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astropile.facts import alias_to_json
-from astropile.hdf5.writer import GROUPS, ShardPlace, is_big
-from astropile.names import COMMON_COLUMNS
+from astropile.hdf5.writer import GROUPS, RAGGED_CHUNK_NBYTES, ShardPlace, is_big
+from astropile.names import COMMON_COLUMNS, FORMAT_VERSION
 from astropile.schema import Column, Survey
 
 Finding = tuple[str, str, str]
 """Rule, place in the file, what is wrong."""
 
-_ALLOWED_FILTERS: Final = {
-    h5py.h5z.FILTER_SHUFFLE,
-    h5py.h5z.FILTER_DEFLATE,
-    h5py.h5z.FILTER_FLETCHER32,
-}
+_FILTERS: Final = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
+_ALLOWED_FILTERS: Final = {*_FILTERS, h5py.h5z.FILTER_FLETCHER32}
 _MAX_OBJECTS: Final = 20000
+_BLOCK_NBYTES: Final = 4 * 2**20
+
+_NUMBERS: Final = frozenset(
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+) | {"float32", "float64"}
 
 
-def check_shard(path: Path, survey: Survey, place: ShardPlace, n_objects: int) -> Iterator[Finding]:
+def check_shard(
+    path: Path, survey: Survey, place: ShardPlace, n_objects: int, layout: str
+) -> Iterator[Finding]:
     """
     Look for what breaks the format in one shard.
 
@@ -41,84 +50,144 @@ def check_shard(path: Path, survey: Survey, place: ShardPlace, n_objects: int) -
         Where the file stands.
     n_objects : int
         Objects it should hold.
+    layout : {"compact", "fast"}
+        The tree's layout.
 
     Yields
     ------
     tuple of str
-        Rule, place in the file, what is wrong.
+        Rule, place in the file, what is wrong. After one of S1 or S5 the file is not looked at
+        further.
     """
     try:
         with h5py.File(path, "r") as file:
-            yield from _look(file, survey, place, n_objects)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            yield from _look(file, survey, place, n_objects, layout)
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         # What the library says of a damaged file differs from place to place.
         yield "S1", "", f"HDF5 cannot read it: {error}"
 
 
-def _look(file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int) -> Iterator[Finding]:
+def _look(
+    file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int, layout: str
+) -> Iterator[Finding]:
     broken = list(_structure(file))
     yield from broken
     if broken:
         return
-    yield from _root(file, survey, place, n_objects)
+    yield from _root(file, survey, place, n_objects, layout)
     yield from _columns(file, survey, n_objects)
+    yield from _common(file, survey, n_objects)
     for column in survey.columns:
         yield from _column(file, survey, column)
     yield from _ragged(file, survey, n_objects)
+    for name, holds in _expected(survey).items():
+        dataset = file.get(name)
+        if dataset is not None:
+            yield from _stored(name, dataset, survey, holds, layout)
+            yield from _text_of(name, dataset)
 
 
 def _structure(file: h5py.File) -> Iterator[Finding]:
-    """Rule S1, before any data is read: hard links, plain types, plain storage."""
+    """Rules S1 and S5, before any data is read: hard links, plain types, plain storage."""
+    version = file.id.get_create_plist().get_version()[0]
+    if version < 2:
+        yield "S1", "", f"superblock version {version}: its metadata has no checksums"
     count = 0
-    for folder in ("/", *GROUPS):
-        group = file.get(folder)
-        if group is None:
-            continue
+    groups: list[tuple[str, h5py.Group]] = [("", file)]
+    for folder, group in groups:
         for name in group:
             count += 1
-            where = f"{folder.rstrip('/')}/{name}".lstrip("/")
+            where = folder + name
             if count > _MAX_OBJECTS:
                 yield "S1", "", f"more than {_MAX_OBJECTS} objects"
                 return
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 yield "S1", where, "not a hard link"
                 continue
-            item = group[name]
-            if isinstance(item, h5py.Dataset):
-                yield from ((("S1", where, text)) for text in _storage(item))
-            elif folder != "/" or name not in GROUPS:
+            kind = group.get(name, getclass=True)
+            is_group = not folder and name in GROUPS
+            if kind is h5py.Group and is_group:
+                groups.append((f"{name}/", group[name]))
+            elif kind is h5py.Dataset and not is_group:
+                yield from ((rule, where, text) for rule, text in _storage(group[name]))
+            elif kind is h5py.Group:
                 yield "S1", where, "a group that the format does not know"
+            elif is_group:
+                yield "S1", where, "not a group"
+            else:
+                yield "S1", where, "a committed type"
 
 
-def _storage(dataset: h5py.Dataset) -> Iterator[str]:
-    kind = dataset.dtype.kind
-    plain = kind in "iufSb" and h5py.check_ref_dtype(dataset.dtype) is None
-    if not plain or (kind == "S" and h5py.check_string_dtype(dataset.dtype).length is None):
-        yield f"type {dataset.dtype} is not stored"
-    elif kind != "b" and dataset.dtype.newbyteorder("<") != dataset.dtype:
-        yield f"type {dataset.dtype.str} is not little-endian"
-    create = dataset.id.get_create_plist()
+def _storage(dataset: h5py.Dataset) -> Iterator[tuple[str, str]]:
+    stored, create = dataset.id.get_type(), dataset.id.get_create_plist()
+    if stored.committed():
+        yield "S1", "its type is a committed one"
     if create.get_layout() == h5py.h5d.VIRTUAL:
-        yield "virtual storage"
+        yield "S1", "virtual storage"
     if create.get_external_count():
-        yield "external storage"
+        yield "S1", "external storage"
     filters = {create.get_filter(i)[0] for i in range(create.get_nfilters())}
     if filters - _ALLOWED_FILTERS:
-        yield f"filters {sorted(filters - _ALLOWED_FILTERS)} need a plugin"
+        yield "S1", f"filters {sorted(filters - _ALLOWED_FILTERS)} need a plugin"
+    try:
+        dtype = dataset.dtype
+    except TypeError as error:
+        yield "S1", f"its type is not stored: {error}"
+        return
+    if dtype.kind not in "iufSb" or h5py.check_enum_dtype(dtype) is not None:
+        shown = "enum" if dtype.kind in "iu" else str(dtype)
+        yield "S1", f"type {shown} is not stored"
+    elif dtype.kind == "S":
+        if stored.get_strpad() != h5py.h5t.STR_NULLPAD:
+            yield "S5", "its text is not padded with NUL"
+    elif dtype.kind == "b":
+        if stored.get_size() != 1:
+            yield "S5", f"a boolean of {stored.get_size()} bytes"
+    elif dtype.newbyteorder("<") != dtype:
+        yield "S5", f"type {dtype.str} is not little-endian"
+    elif dtype.name not in _NUMBERS:
+        yield "S5", f"type {dtype} is not stored"
 
 
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _fact(attributes: h5py.AttributeManager, name: str) -> Any:
+    """Give an attribute as text or a number; None if there is none, its type if it is neither."""
+    if name not in attributes:
+        return None
+    value = attributes[name]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, str | int | float) else type(value)
 
 
-def _root(file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int) -> Iterator[Finding]:
-    aliases = {name: alias_to_json(alias) for name, alias in survey.aliases.items()}
+def _json(attributes: h5py.AttributeManager, name: str) -> Any:
+    """Give the values of an attribute that holds JSON; None if it does not."""
+    text = _fact(attributes, name)
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _root(
+    file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int, layout: str
+) -> Iterator[Finding]:
     wanted: Mapping[str, Any] = {
         "survey": survey.name,
         "project": survey.project,
         "survey_name": survey.survey,
         "release": survey.release,
         "subset": place.subset,
+        "layout": layout,
         "healpix": place.ipix,
         "healpix_order": place.order,
         "healpix_scheme": "nested",
@@ -129,20 +198,23 @@ def _root(file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int) ->
         "licence": survey.licence,
         "citation": survey.citation,
     }
-    for name, value in wanted.items():
-        found = _text(file.attrs.get(name))
-        if found is None:
+    stated = {
+        "epoch": survey.epoch,
+        "wavelength_medium": survey.wavelength_medium or None,
+        "wavelength_frame": survey.wavelength_frame or None,
+        "time_scale": survey.time_scale or None,
+    }
+    for name, value in {**wanted, **stated}.items():
+        found = _fact(file.attrs, name)
+        if found is None and value is not None:
             yield "S9", f"attribute {name}", "missing"
         elif found != value:
             yield "S9", f"attribute {name}", f"expected {value!r}, found {found!r}"
-    for name in ("astropile_format", "layout"):
-        if name not in file.attrs:
-            yield "S9", f"attribute {name}", "missing"
-    try:
-        same = json.loads(_text(file.attrs.get("aliases", b"null"))) == aliases
-    except ValueError:
-        same = False
-    if not same:
+    version = _fact(file.attrs, "astropile_format")
+    if str(version).partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
+        yield "S9", "attribute astropile_format", f"not a version that is known: {version!r}"
+    aliases = {name: alias_to_json(alias) for name, alias in survey.aliases.items()}
+    if _json(file.attrs, "aliases") != json.loads(json.dumps(aliases)):
         yield "A1", "attribute aliases", "not those that astropile.json gives"
 
 
@@ -178,18 +250,35 @@ def _columns(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Findin
         if "/" not in name and dataset.shape[:1] != (n_objects,):
             yield "S2", name, f"shape {dataset.shape} for {n_objects} objects"
         for attribute in ("description", "unit"):
-            if attribute not in dataset.attrs:
-                yield "S8", name, f"no attribute {attribute}"
-        yield from _unit(name, _text(dataset.attrs.get("unit", b"")))
+            if not isinstance(_fact(dataset.attrs, attribute), str):
+                yield "S8", name, f"no attribute {attribute} that is text"
+        yield from _unit(name, _fact(dataset.attrs, "unit"))
 
 
-def _unit(name: str, unit: str) -> Iterator[Finding]:
+def _unit(name: str, unit: Any) -> Iterator[Finding]:
     from astropy.units import Unit
 
+    if not isinstance(unit, str):
+        return
     try:
         Unit(unit)
     except (ValueError, TypeError) as error:
         yield "S8", name, f"unit {unit!r} does not parse: {str(error).splitlines()[0]}"
+
+
+def _common(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding]:
+    """Rule S7: the types of the common columns."""
+    wanted = {"ra": "<f8", "dec": "<f8", "healpix": "<i8"}
+    for name in COMMON_COLUMNS:
+        dataset = file.get(name)
+        if dataset is None:
+            continue
+        source = survey.aliases.get(name)
+        dtype = np.dtype(wanted[name]) if name in wanted else survey[str(source)].numpy_dtype
+        if dataset.dtype != dtype:
+            yield "S7", name, f"expected {dtype}, found {dataset.dtype}"
+        if dataset.ndim != 1 and dataset.shape[:1] == (n_objects,):
+            yield "S2", name, f"expected one value per object, found shape {dataset.shape}"
 
 
 def _column(file: h5py.File, survey: Survey, column: Column) -> Iterator[Finding]:
@@ -202,26 +291,68 @@ def _column(file: h5py.File, survey: Survey, column: Column) -> Iterator[Finding
         return
     if dataset.dtype != column.numpy_dtype:
         yield "S6", name, f"expected {column.dtype}, found {dataset.dtype}"
-    if column.bits:
-        try:
-            bits = json.loads(_text(dataset.attrs.get("bits", b"null")))
-        except ValueError:
-            bits = None
-        if bits != dict(column.bits):
-            yield "S8", name, "its attribute bits is not what the survey declares"
-    if bool(dataset.attrs.get("derived", 0)) != column.derived:
+    if column.bits and _json(dataset.attrs, "bits") != dict(column.bits):
+        yield "S8", name, "its attribute bits is not what the survey declares"
+    if (_fact(dataset.attrs, "derived") or 0) != int(column.derived):
         yield "S6", name, f"derived should be {int(column.derived)}"
     if ragged:
+        if _json(dataset.attrs, "dims") != list(column.shape):
+            yield "R1", name, f"its attribute dims is not {json.dumps(list(column.shape))}"
         return
     shape = dataset.shape if column.shared else dataset.shape[1:]
     if shape != column.shape:
         yield "S2", name, f"expected shape {column.shape} per object, found {shape}"
-    elif not column.shared:
-        compact = _text(file.attrs.get("layout")) == "compact"
-        wanted = (1, *column.shape) if compact and is_big(survey, column) else None
-        if dataset.chunks != wanted:
-            rule = "L1" if compact else "L2"
-            yield rule, name, f"expected chunks {wanted}, found {dataset.chunks}"
+
+
+def _stored(
+    name: str, dataset: h5py.Dataset, survey: Survey, column: Column | None, layout: str
+) -> Iterator[Finding]:
+    """Rules L1 and L2: chunks, filters, or neither."""
+    create = dataset.id.get_create_plist()
+    contiguous = create.get_layout() == h5py.h5d.CONTIGUOUS
+    if layout == "fast":
+        if not contiguous:
+            yield "L2", name, "not contiguous"
+        return
+    big = column is not None and is_big(survey, column)
+    if big or (name.startswith("ragged/") and column is not None):
+        rest = dataset.shape[1:]
+        if contiguous and not big:
+            row = dataset.dtype.itemsize * math.prod(rest)
+            if len(dataset) > max(1, RAGGED_CHUNK_NBYTES // max(1, row)):
+                yield "L1", name, f"{len(dataset)} rows, longer than a chunk, are not in chunks"
+            return
+        chunks = dataset.chunks
+        if chunks is None or chunks[1:] != rest or (big and chunks[0] != 1):
+            wanted = f"chunks {(1, *rest)}" if big else "chunks along axis 0"
+            yield "L1", name, f"expected {wanted}, found {chunks}"
+            return
+        filters = [create.get_filter(i)[0] for i in range(create.get_nfilters())]
+        if filters[:2] != _FILTERS:
+            yield "L1", name, "its chunks are not shuffled and deflated"
+        elif dataset.id.chunk_iter(lambda chunk: chunk.filter_mask or None):
+            yield "L1", name, "some chunk is without one of its filters"
+    elif "/" not in name and not contiguous:
+        yield "L1", name, "not contiguous"
+
+
+def _text_of(name: str, dataset: h5py.Dataset) -> Iterator[Finding]:
+    """Rule S5: text is UTF-8."""
+    if dataset.dtype.kind != "S" or not dataset.size:
+        return
+    row = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
+    step = max(1, _BLOCK_NBYTES // row)
+    for start in range(0, dataset.shape[0] if dataset.shape else 1, step):
+        block = dataset[start : start + step] if dataset.shape else dataset[()]
+        values = np.ascontiguousarray(block).reshape(-1)
+        if values.view(np.uint8).max() < 0x80:
+            continue
+        for value in values.tolist():
+            try:
+                value.decode()
+            except UnicodeDecodeError:
+                yield "S5", name, f"{value!r} is not UTF-8"
+                return
 
 
 def _ragged(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding]:
@@ -232,20 +363,29 @@ def _ragged(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding
         if dataset is None or offsets_set is None:
             continue
         name = f"ragged/{column.name}"
-        offsets: NDArray[Any] = offsets_set[()]
-        steps = np.diff(offsets)
-        if offsets.shape != (n_objects + 1,) or offsets[0] != 0 or np.any(steps < 0):
-            yield "R1", offsets_set.name.lstrip("/"), "not a running sum from 0"
+        offsets = _counts(offsets_set, (n_objects + 1,))
+        steps = np.empty(0) if offsets is None else np.diff(offsets)
+        if offsets is None or offsets[0] != 0 or np.any(steps < 0):
+            yield "R1", offsets_set.name.lstrip("/"), "not a running sum from 0 in int64"
             continue
         if len(ragged) > 1:
-            shapes = file.get(f"ragged/{'.'.join(ragged)}.shape")
-            if shapes is None or shapes.shape != (n_objects, len(ragged)):
-                yield "R2", f"ragged/{'.'.join(ragged)}.shape", "not one row per object"
-            elif np.any(shapes[()].prod(axis=1) != steps):
+            shapes_set = file.get(f"ragged/{'.'.join(ragged)}.shape")
+            wanted_shape = (n_objects, len(ragged))
+            shapes = None if shapes_set is None else _counts(shapes_set, wanted_shape)
+            if shapes is None or np.any(shapes < 0):
+                yield "R2", f"ragged/{'.'.join(ragged)}.shape", "not one row per object in int64"
+            elif np.any(shapes.prod(axis=1) != steps):
                 yield "R2", f"ragged/{'.'.join(ragged)}.shape", "disagrees with the offsets"
         first = len(ragged) == 1 and column.shape[0] == ragged[0]
         fixed = [size for size in column.shape if isinstance(size, int)]
-        total = int(offsets[-1]) * (1 if first else int(np.prod(fixed, dtype=np.int64)))
+        total = int(offsets[-1]) * (1 if first else math.prod(fixed))
         wanted = (total, *fixed) if first else (total,)
         if dataset.shape != wanted:
             yield "R3" if first else "R4", name, f"expected shape {wanted}, found {dataset.shape}"
+
+
+def _counts(dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
+    """Read whole numbers of a known shape; None if they are not that."""
+    if dataset.shape != shape or dataset.dtype != np.dtype("<i8"):
+        return None
+    return np.asarray(dataset[()])

@@ -71,6 +71,25 @@ def test_replaced(memory):
         open_catalog("memory://toy", "main").take([0], ["FLUX"])
 
 
+def test_other_names(memory, folder):
+    """Padded folders are found where a store lists them, and suffixes that the manifest names."""
+    expected = open_catalog(folder, "main").take(np.arange(30), ["FLUX"])["FLUX"]
+    for path in memory.glob("/toy/main/healpix=*"):
+        head, _, pixel = path.rpartition("=")
+        memory.mv(path, f"{head}={int(pixel):04d}", recursive=True)
+    found = open_catalog("memory://toy", "main").take(np.arange(30), ["FLUX"])["FLUX"]
+    np.testing.assert_array_equal(found, expected)
+    for path in memory.glob("/toy/main/healpix=*/*.hdf5"):
+        memory.mv(path, path.replace(".hdf5", ".h5"))
+    with pytest.raises(StoreError, match="no such object"):
+        open_catalog("memory://toy", "main").take([0], ["FLUX"])
+    for path in memory.glob("/toy/main/manifest/*.json"):
+        memory.pipe_file(path, memory.cat_file(path).replace(b".hdf5", b".h5"))
+    remote = open_catalog("memory://toy", "main")
+    np.testing.assert_array_equal(remote.take(np.arange(30), ["FLUX"])["FLUX"], expected)
+    np.testing.assert_array_equal(remote.take([3], ["FLUX"])["FLUX"], expected[3:4])
+
+
 def cloud(server, bucket="toy", **changes):
     """The server stands in for S3: buckets are its folders, and nothing is signed."""
     settings = {

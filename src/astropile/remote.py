@@ -333,7 +333,7 @@ class RemoteCatalog(Catalog):
         path, table = _place(shard), self._table(shard)
         needed = needed_ranges(self.survey, table, names, rows, str(path))
         starts, lengths = needed.starts, needed.lengths
-        # Chunks vouch for themselves by their length and checksum. Other bytes are believed
+        # Chunks are believed by the checksums that the table has of them. Other bytes are
         # once the file's beginning is that of the file described.
         if not needed.is_checked and path.key not in self._heads:
             starts = np.append(starts, 0)

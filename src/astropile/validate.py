@@ -336,7 +336,7 @@ def _row_tables(catalog: Catalog, sound: set[int]) -> Iterator[tuple[str, str, s
         try:
             found = load_tables(path.read_bytes(), where)
             same = len(found) == len(members) and all(
-                same_table(table, table_of(catalog.shards[number].path))
+                same_table(table, table_of(catalog.shards[number].path, sums=True))
                 for number, table in zip(members, found, strict=False)
                 if number in sound
             )

@@ -1,8 +1,10 @@
 """A tree behind a URL: the same values as on disk, for few requests, or a clear error."""
 
+import dataclasses
 import os
 import pickle
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 import toy
 from astropile import build_catalog, open_catalog
 from astropile.errors import FormatError, StoreError, TreeNotFoundError
+from astropile.hdf5.rows import dump_tables, load_tables
 from astropile.match import cross_match
 from astropile.schema import Ragged
 from astropile.store.protocol import RemoteOptions
@@ -414,6 +417,72 @@ def test_swapped_shards(fresh, folder, layout):
     with pytest.raises((StoreError, FormatError)):
         remote.take([shard.start], ["FLUX", "IMAGE"])
     assert any(hits)
+
+
+def _without_sums(content, where):
+    """Write row tables as they were before they had checksums of chunks."""
+    tables = [
+        dataclasses.replace(
+            table,
+            places={n: dataclasses.replace(p, sums=None) for n, p in table.places.items()},
+        )
+        for table in load_tables(content, where)
+    ]
+    return dump_tables(tables)
+
+
+def _chunk_of_size(size, n_bytes):
+    """Give a whole chunk of some values, as many bytes long as that of others."""
+    for n in range(256):
+        packer = zlib.compressobj()
+        start = packer.compress(np.random.default_rng(n).bytes(n) + bytes(n_bytes - n))
+        start += packer.flush(zlib.Z_SYNC_FLUSH)
+        end = packer.flush()
+        left = size - len(start) - len(end)
+        if left % 5 == 0:
+            return start + b"\0\0\0\xff\xff" * (left // 5) + end
+    raise AssertionError(size)
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_swapped_twins(fresh, folder, is_old):
+    """A shard's chunks in those of another, at the same places, are refused in any tree (H07)."""
+    local = open_catalog(folder / "compact")
+    shard = local.shards[0]
+    place = local._table(shard).places["IMAGE"]
+    content = bytearray(shard.path.read_bytes())
+    start, size = int(place.starts[0]), int(place.sizes[0])
+    content[start : start + size] = _chunk_of_size(size, 2 * 24 * 32 * 4)
+    content[64] ^= 1  # The head of another file says other things, too.
+    old = {}
+    for path in (folder / "compact/main/rows").iterdir():
+        old[path.name] = _without_sums(path.read_bytes(), path.name)
+
+    def fault(ask):
+        if is_old and "/rows/" in ask.key:
+            return Fault(content=old[ask.key.rpartition("/")[2]])
+        return Fault(content=bytes(content)) if ask.key.endswith(".hdf5") else None
+
+    remote = opened(fresh)
+    fresh.fault = fault
+    with pytest.raises(FormatError, match="row table describes"):
+        remote.take([0], ["IMAGE"])
+
+
+def test_old_row_tables(fresh, folder):
+    """A tree whose row tables have no checksums is read for one look at each shard's head."""
+    local, remote = open_catalog(folder / "compact"), opened(fresh)
+    old = {
+        path.name: _without_sums(path.read_bytes(), path.name)
+        for path in (folder / "compact/main/rows").iterdir()
+    }
+    fresh.fault = lambda ask: (
+        Fault(content=old[ask.key.rpartition("/")[2]]) if "/rows/" in ask.key else None
+    )
+    for _ in range(2):
+        fresh.clear()
+        same(remote.take([0, 41], BIG), local.take([0, 41], BIG))
+    assert not [ask for ask in fresh.asked if ask.start == 0]
 
 
 def test_flipped_bit(fresh, folder):

@@ -54,6 +54,13 @@ def test_kept_as_found(tree):
         assert len(tables) == len(shards)
         for table, shard in zip(tables, shards, strict=True):
             same(table, table_of(shard.path))
+            for found in (table, table_of(shard.path, sums=True)):
+                content = shard.path.read_bytes()
+                for place in found.places.values():
+                    if place.sizes is not None:
+                        ends = place.starts + place.sizes
+                        sums = [int.from_bytes(content[end - 4 : end], "big") for end in ends]
+                        assert place.sums.tolist() == sums
             same(table, table_of_image(memoryview(shard.path.read_bytes())))
 
 
@@ -78,7 +85,9 @@ def example():
         3,
         {
             "A": Place(np.array([512])),
-            "B": Place(np.array([10, 20, 40]), np.array([10, 20, 5]), 1),
+            "B": Place(
+                np.array([10, 20, 40]), np.array([10, 20, 5]), 1, np.array([2**32 - 1, 0, 7])
+            ),
             "ragged/C": Place(np.array([-1])),
         },
         {

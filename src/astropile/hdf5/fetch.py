@@ -18,9 +18,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from astropile.errors import FormatError
+from astropile.errors import FormatError, StoreError
 from astropile.hdf5.codec import decode_chunk
-from astropile.hdf5.rows import Place, RowTable
+from astropile.hdf5.rows import Place, RowTable, chunk_sum
 from astropile.names import COMMON_COLUMNS
 from astropile.schema import Column, Ragged, Survey
 from astropile.store.memory import new_array
@@ -275,6 +275,9 @@ class RowReader:
             self._source.read_into(start, out)
         except FormatError as error:
             raise FormatError(self._where(path, rows), error.expected, error.found) from error
+        except StoreError as error:
+            where = error.url + self._where(path, rows).removeprefix(str(self._path))
+            raise StoreError(where, error.expected, error.found) from error
 
     def _where(self, path: str, rows: range | None) -> str:
         if not rows:
@@ -391,11 +394,8 @@ class RowReader:
     def _to_places(self, column: _Contiguous, pieces: list[tuple[int, int, int, int]]) -> None:
         view = column.flat.data
         for start, size, to, row in pieces:
-            try:
-                self._source.read_into(start, view[to : to + size])
-            except FormatError as error:
-                where = self._where(column.name, range(row, row + size // column.width))
-                raise FormatError(where, error.expected, error.found) from error
+            rows = range(row, row + size // column.width)
+            self._read(column.name, rows, start, view[to : to + size])
 
     # -- chunked columns
 
@@ -455,14 +455,20 @@ class RowReader:
                 self._read(columns[0].name, rows, begin, packed)
                 for column, start, length in pieces:
                     part = packed[start - begin : start - begin + length]
-                    self._decode(column.name, part, column.values[to], row)
+                    self._decode(column.name, part, column.values[to], row, column.place, row)
                 continue
             for column, start, length in pieces:
                 packed = _scratch_room(length)
                 self._read(column.name, rows, start, packed)
-                self._decode(column.name, packed, column.values[to], row)
+                self._decode(column.name, packed, column.values[to], row, column.place, row)
 
-    def _decode(self, name: str, packed: Any, out: NDArray[Any], row: int) -> None:
+    def _decode(
+        self, name: str, packed: Any, out: NDArray[Any], row: int, place: Place, number: int
+    ) -> None:
+        """Unpack a chunk by its number, once it is known for the one that the table describes."""
+        if place.sums is not None and chunk_sum(packed) != place.sums[number]:
+            where = self._where(name, range(row, row + 1))
+            raise FormatError(where, "the chunk that its row table describes", "another")
         try:
             decode_chunk(packed, out)
         except ValueError as error:
@@ -522,7 +528,8 @@ class RowReader:
         place = self._place(path)
         read = self._flat_ranges if place.sizes is None else self._flat_chunks
         if total:
-            read(path, values, begins, ends, int(step * offsets[-1]))
+            span = range(int(rows[0]), int(rows[-1]) + 1)
+            read(path, values, begins, ends, int(step * offsets[-1]), span)
         return Ragged(values, out_offsets, shapes)
 
     def _flat_ranges(
@@ -532,6 +539,7 @@ class RowReader:
         begins: NDArray[np.int64],
         ends: NDArray[np.int64],
         total: int,
+        rows: range,
     ) -> None:
         width = values.nbytes // len(values)
         start = self._start(path, total * width)
@@ -545,7 +553,7 @@ class RowReader:
         self._source.expect(starts, sizes)
         at = 0
         for first, size in zip(starts.tolist(), sizes.tolist(), strict=True):
-            self._read(path, None, first, view[at : at + size])
+            self._read(path, rows, first, view[at : at + size])
             at += size
 
     def _flat_chunks(
@@ -555,6 +563,7 @@ class RowReader:
         begins: NDArray[np.int64],
         ends: NDArray[np.int64],
         total: int,
+        rows: range,
     ) -> None:
         place = self._place(path)
         starts, sizes = place.starts, _sizes(place)
@@ -582,9 +591,8 @@ class RowReader:
                 if number != held:
                     # Rows are sorted: a chunk once passed is not needed again.
                     packed = _scratch_room(int(sizes[number]))
-                    span = range(number * per_chunk, (number + 1) * per_chunk)
-                    self._read(path, span, int(starts[number]), packed)
-                    self._decode(path, packed, chunk, number * per_chunk)
+                    self._read(path, rows, int(starts[number]), packed)
+                    self._decode(path, packed, chunk, rows.start, place, number)
                     held = number
                 inside = begin - number * per_chunk
                 take = min(end - begin, per_chunk - inside)

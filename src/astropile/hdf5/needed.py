@@ -25,7 +25,7 @@ class Needed:
     starts, lengths : ndarray, shape (n,), int64
         First byte and length of each, in no order; some may be empty, overlap or repeat.
     is_checked : bool
-        All of them are compressed chunks, which carry a length and a checksum.
+        All of them are compressed chunks whose checksums the table knows.
     """
 
     starts: NDArray[np.int64]
@@ -90,6 +90,7 @@ def needed_ranges(
         else:
             numbers = _chunks(place, begins, ends, f"{where}, {path}")
             pieces.append((place.starts[numbers], place.sizes[numbers]))
+            is_checked &= place.sums is not None
     none = np.empty(0, np.int64)
     starts = np.concatenate([none, *(piece[0] for piece in pieces)])
     lengths = np.concatenate([none, *(piece[1] for piece in pieces)])

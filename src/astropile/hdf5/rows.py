@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,11 +55,15 @@ class Place:
         Bytes of each chunk as stored; None where the dataset is contiguous.
     chunk_rows : int
         Rows of axis 0 in a chunk; 0 where the dataset is contiguous.
+    sums : ndarray, int64, or None
+        The last four bytes of each chunk as stored, its own checksum, as a big-endian number:
+        they tell a chunk from that of another file. None where they are not known.
     """
 
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64] | None = None
     chunk_rows: int = 0
+    sums: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,9 @@ def head_hash(head: Any) -> int:
     return int.from_bytes(hashlib.blake2b(head, digest_size=8).digest(), "little") >> 1
 
 
-def row_table(file: h5py.File, file_size: int, head: Any) -> RowTable:
+def row_table(
+    file: h5py.File, file_size: int, head: Any, read: Callable[[int, int], Any] | None = None
+) -> RowTable:
     """
     Find out where everything lies in a shard.
 
@@ -116,6 +123,9 @@ def row_table(file: h5py.File, file_size: int, head: Any) -> RowTable:
         Its size in bytes.
     head : bytes-like
         Its first bytes, as `head_hash` takes them.
+    read : callable, optional
+        Gives so many bytes (second argument) from a place in the file on (first argument), for
+        the checksums of the chunks; by default the table has none.
 
     Returns
     -------
@@ -128,12 +138,12 @@ def row_table(file: h5py.File, file_size: int, head: Any) -> RowTable:
         dataset = file[name]
         if name.startswith("ragged/") and name.endswith((".offsets", ".shape")):
             offsets[name] = np.asarray(dataset[()], np.int64)
-        places[name] = _place(dataset)
+        places[name] = _place(dataset, read)
     n_objects = int(file.attrs["n_objects"])
     return RowTable(file_size, head_hash(head), n_objects, places, offsets)
 
 
-def _place(dataset: h5py.Dataset) -> Place:
+def _place(dataset: h5py.Dataset, read: Callable[[int, int], Any] | None) -> Place:
     if dataset.chunks is None:
         start = dataset.id.get_offset()
         return Place(np.array([-1 if start is None else start], np.int64))
@@ -146,7 +156,33 @@ def _place(dataset: h5py.Dataset) -> Place:
         starts[number], sizes[number] = chunk.byte_offset, chunk.size
 
     dataset.id.chunk_iter(note)
-    return Place(starts, sizes, dataset.chunks[0])
+    sums = None
+    if read is not None:
+        ends = (starts + sizes).tolist()
+        sums = np.array([chunk_sum(read(max(0, end - 4), 4)) for end in ends], np.int64)
+    return Place(starts, sizes, dataset.chunks[0], sums)
+
+
+def chunk_sum(packed: Any) -> int:
+    """
+    Give the checksum that ends a chunk.
+
+    Parameters
+    ----------
+    packed : bytes-like
+        The chunk as stored, or the end of it.
+
+    Returns
+    -------
+    int
+        Its last four bytes as a big-endian number.
+
+    Examples
+    --------
+    >>> chunk_sum(bytes([9, 0, 0, 1, 0]))
+    256
+    """
+    return int.from_bytes(packed[-4:], "big")
 
 
 def dump_tables(tables: Iterable[RowTable]) -> bytes:
@@ -173,6 +209,8 @@ def dump_tables(tables: Iterable[RowTable]) -> bytes:
             if place.sizes is not None:
                 arrays[f"{name}{_FACTS}sizes"] = place.sizes
                 arrays[f"{name}{_FACTS}rows"] = np.array([place.chunk_rows])
+            if place.sums is not None:
+                arrays[f"{name}{_FACTS}sums"] = place.sums
         for name, values in table.offsets.items():
             arrays[f"{name}{_FACTS}values"] = values.reshape(-1)
         # A shard may lack chunks where another has them (a short ragged column is contiguous).
@@ -262,7 +300,10 @@ def _load(batch: pa.RecordBatch) -> RowTable:
         elif not fact:
             sizes = arrays.get(f"{name}{_FACTS}sizes")
             rows = arrays.get(f"{name}{_FACTS}rows", [0])
-            places[name] = Place(starts, sizes, int(rows[0]))
+            sums = arrays.get(f"{name}{_FACTS}sums")
+            if sums is not None and (sizes is None or len(sums) != len(sizes)):
+                raise ValueError(f"{name!r} has not one checksum for each chunk")
+            places[name] = Place(starts, sizes, int(rows[0]), sums)
     return RowTable(file_size, head, n_objects, places, offsets)
 
 
@@ -278,7 +319,7 @@ def same_table(one: RowTable, other: RowTable) -> bool:
     Returns
     -------
     bool
-        True if every number in them is the same.
+        True if every number in them is the same; checksums only count where both have them.
     """
 
     def flat(table: RowTable) -> dict[str, list[Any]]:
@@ -294,7 +335,10 @@ def same_table(one: RowTable, other: RowTable) -> bool:
         values["#"] = [table.file_size, table.head, table.n_objects]
         return values
 
-    return flat(one) == flat(other)
+    return flat(one) == flat(other) and all(
+        place.sums is None or sums is None or np.array_equal(place.sums, sums)
+        for place, sums in ((one.places[name], other.places[name].sums) for name in one.places)
+    )
 
 
 def table_of_image(image: memoryview) -> RowTable:
@@ -312,7 +356,9 @@ def table_of_image(image: memoryview) -> RowTable:
         The table.
     """
     with h5py.File(_Bytes(image), "r") as file:
-        return row_table(file, len(image), image[:HEAD_NBYTES])
+        return row_table(
+            file, len(image), image[:HEAD_NBYTES], lambda start, n: image[start : start + n]
+        )
 
 
 class _Bytes(io.RawIOBase):
@@ -341,7 +387,7 @@ class _Bytes(io.RawIOBase):
         return True
 
 
-def table_of(path: Path) -> RowTable:
+def table_of(path: Path, *, sums: bool = False) -> RowTable:
     """
     Find out where everything lies in a shard that has no row table beside it.
 
@@ -349,6 +395,8 @@ def table_of(path: Path) -> RowTable:
     ----------
     path : Path
         The file.
+    sums : bool
+        With the checksums of its chunks: a look at every chunk.
 
     Returns
     -------
@@ -363,7 +411,11 @@ def table_of(path: Path) -> RowTable:
     try:
         with path.open("rb") as opened:
             head = opened.read(HEAD_NBYTES)
-        with h5py.File(path, "r") as file:
-            return row_table(file, path.stat().st_size, head)
+
+            def read(start: int, n: int) -> bytes:
+                return os.pread(opened.fileno(), n, start)
+
+            with h5py.File(path, "r") as file:
+                return row_table(file, path.stat().st_size, head, read if sums else None)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise FormatError(str(path), "a shard", str(error)) from error

@@ -98,6 +98,7 @@ def build_catalog(
     tree: str | os.PathLike[str],
     *,
     subset: str | None = None,
+    release: str | None = None,
     order: int = 4,
     layout: Literal["compact", "fast"] = "compact",
     shard_nbytes: int = SHARD_NBYTES,
@@ -119,6 +120,9 @@ def build_catalog(
         The survey's data folder; the subset is made in it.
     subset : str, optional
         Name of the subset; by default the survey's own.
+    release : str, optional
+        Release that the files are of, where it is not the one the survey declares: the files
+        do not always tell.
     order : int
         HEALPix order of the partitions.
     layout : {"compact", "fast"}
@@ -151,6 +155,8 @@ def build_catalog(
         If the disk fails. In every case nothing stands under the final name.
     """
     chosen = get_survey(survey)
+    if release is not None:
+        chosen = dataclasses.replace(chosen, release=release)
     native = Path(native_path).expanduser()
     data_dir = Path(tree).expanduser()
     name = check_subset(subset or chosen.subset)
@@ -164,6 +170,8 @@ def build_catalog(
         raise BuildError(str(final), f"a shard has at least one byte, not {shard_nbytes}")
     if not native.exists():
         raise BuildError(str(final), f"no native files: {native} does not exist")
+    if data_dir.exists() and not data_dir.is_dir():
+        raise BuildError(str(final), f"{data_dir} is a file, not a folder")
     if final.exists() and not overwrite:
         refresh_card(data_dir)
         raise BuildError(str(final), "it exists already; overwrite it, or name another subset")
@@ -176,7 +184,6 @@ def build_catalog(
         raise BuildError(str(final), f"two units of input have one name: {doubled[0]!r}")
     data_dir.mkdir(parents=True, exist_ok=True)
     bars = sys.stderr.isatty() if progress is None else progress
-    keys = "\n".join(unit.key for unit in units).encode(errors="surrogateescape")
     plan = {
         "survey": hashlib.sha256(dump_json(survey_to_json(chosen))).hexdigest(),
         "reader": reader_hash(chosen),
@@ -185,12 +192,12 @@ def build_catalog(
         "order": order,
         "layout": layout,
         "shard_nbytes": shard_nbytes,
-        "units": hashlib.sha256(keys).hexdigest(),
     }
     with work_folder(final, plan) as work:
         sizes = read_units(chosen, units, native, work / "spool", bars=bars)
         resolved = chosen.resolve(sizes)
         second = _Build(resolved, work, final, order, layout, shard_nbytes)
+        second.keep_units({unit.key for unit in units})
         report = second.run(duplicates, tolerance, bars=bars)
         take_final_name(work / "tree", final, overwrite=overwrite)
     refresh_card(data_dir)
@@ -229,6 +236,10 @@ class _Build:
         self.spool = Spool(work / "spool")
         self.rejected: list[tuple[str, Rejected]] = []
 
+    def keep_units(self, keys: set[str]) -> None:
+        """Leave out what an earlier run read from files that are no longer there."""
+        self.spool.units = {k: unit for k, unit in self.spool.units.items() if k in keys}
+
     def run(self, duplicates: str, tolerance: float, *, bars: bool) -> BuildReport:
         for key in sorted(self.spool.units):
             for values in self.spool.units[key]["rejected"]:
@@ -253,7 +264,8 @@ class _Build:
                 raise BuildError(
                     str(self.final),
                     f"{count} of {of} {what} were rejected, more than the tolerance of "
-                    f"{tolerance:g}; {_main_reasons(reasons)}",
+                    f"{tolerance:g}; {_main_reasons(reasons)}; first: "
+                    f"{next(r.key for _, r in self.rejected if r.fault)}",
                 )
         # The second pass is quick and starts afresh; what takes long is in the spool.
         shutil.rmtree(self.tree, ignore_errors=True)

@@ -53,6 +53,9 @@ REAL_TREES: Final = {
 }
 """Survey to the folder of its real files, below the folder of all of them."""
 
+REAL_RELEASES: Final = {"desi": "several", "manga": "DR15", "sdss": "several"}
+"""Releases of the real files, where they are not the ones that the surveys declare."""
+
 REAL_PAIRS: Final = (("sdss_imaging", "sdss"), ("hsc_stamps", "hst"), ("sdss", "desi"))
 
 
@@ -269,13 +272,22 @@ class _Demo:
             aside.rename(native)
         return native
 
-    def build(self, name: str, native: Path, tree: Path, tolerance: float = 0.0) -> None:
+    def build(
+        self,
+        name: str,
+        native: Path,
+        tree: Path,
+        tolerance: float = 0.0,
+        release: str | None = None,
+    ) -> None:
         """Build a tree and validate it."""
         begun = time.monotonic()
         subset = get_survey(name).subset
         reused = (tree / subset).is_dir()
         if not reused:
-            build_catalog(name, native, tree, tolerance=tolerance, progress=self.progress)
+            build_catalog(
+                name, native, tree, release=release, tolerance=tolerance, progress=self.progress
+            )
             self.new.add(tree)
         checked = validate_catalog(tree, subset, progress=self.progress)
         catalog = open_catalog(tree, subset)
@@ -340,7 +352,8 @@ class _Demo:
                 self.say(f"  {name:<13} skipped: no folder {below}")
                 continue
             # Some of these files are broken or of other kinds on purpose.
-            self.build(name, data / below, folder / name, tolerance=1.0)
+            release = REAL_RELEASES.get(name)
+            self.build(name, data / below, folder / name, tolerance=1.0, release=release)
             built.append(name)
         for left, right in REAL_PAIRS:
             if left in built and right in built:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from astropile.errors import BuildError
+from astropile.errors import AstroPileError, BuildError
 from astropile.hdf5.rows import dump_tables, table_of_image
 from astropile.hdf5.writer import ShardPlace, shard_image
 from astropile.layout import (
@@ -47,6 +47,9 @@ from astropile.schema import Ragged, Survey
 
 _DONE: Final = "done"
 """In the folder of a build: what was made is whole and about to take its final name."""
+
+_REFUSED: Final = "refused"
+"""In the folder of a build: the run before was not interrupted but ended with an error of ours."""
 
 
 class SubsetWriter:
@@ -216,15 +219,22 @@ def work_folder(final: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
             raise BuildError(str(final), "another build of it has just ended")
         if (work / _DONE).exists() and not (work / "tree").exists():
             # The run before got as far as the final name, and no further.
-            for path in work.iterdir():
-                if path.name != "lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _empty(work)
         begun = work / "plan.json"
         if begun.exists():
             before = json.loads(begun.read_bytes())
             differing = sorted(key for key in {*plan, *before} if before.get(key) != plan.get(key))
-            if differing:
-                was = ", ".join(f"{key} was {before.get(key)!r}" for key in differing)
+            if differing and (work / _REFUSED).exists():
+                # That run was not interrupted: it was told no, and this is another one.
+                _empty(work)
+                publish_bytes(begun, dump_json(dict(plan)))
+            elif differing:
+                was = ", ".join(
+                    f"{key} was another"
+                    if len(str(before.get(key))) == 64
+                    else f"{key} was {before.get(key)!r}"
+                    for key in differing
+                )
                 raise BuildError(
                     str(final),
                     f"an interrupted build had other parameters ({was}); build with those, "
@@ -232,10 +242,23 @@ def work_folder(final: Path, plan: Mapping[str, Any]) -> Iterator[Path]:
                 )
         else:
             publish_bytes(begun, dump_json(dict(plan)))
-        yield work
+        (work / _REFUSED).unlink(missing_ok=True)
+        try:
+            yield work
+        except AstroPileError:
+            (work / _REFUSED).touch()
+            raise
         done = work.with_name(f"{work.name}.{uuid.uuid4().hex[:8]}.done")
         work.rename(done)
     shutil.rmtree(done, ignore_errors=True)
+
+
+def _empty(work: Path) -> None:
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
 
 
 def recover(final: Path) -> None:

@@ -136,6 +136,15 @@ def test_plain_h5py_reads_it(native, tmp_path):
         assert offsets[-1] == len(file["ragged/LC_TIME"])
 
 
+def test_release_of_the_files(native, tmp_path):
+    """Files of another release than the declared one say so in every example and file."""
+    build_catalog(toy.SURVEY, native, tmp_path / "toy", release="DR0")
+    catalog = open_catalog(tmp_path / "toy")
+    assert catalog.standard([0], ["provenance"])["provenance"][0].as_py()["release"] == "DR0"
+    with h5py.File(catalog.shards[0].path) as file:
+        assert file.attrs["release"] == b"DR0"
+
+
 def test_rejections_are_counted(tmp_path):
     """Rows in = rows out + rejected, each with its reason; the others keep their places."""
     batch = toy.make_batch(12, seed=3)
@@ -324,6 +333,26 @@ def test_resume_refuses_other_parameters(native, tmp_path):
         build_catalog(dataclasses.replace(toy.SURVEY, read=read), native, tree)
 
 
+def test_refused_then_mended(native, tmp_path):
+    """A build that was refused stands in the way of no other: of mended files, or elsewhere."""
+    tree = tmp_path / "toy"
+    (native / "c.npz").write_bytes(b"")
+    with pytest.raises(BuildError, match=r"1 of 3 files were rejected.*first: c\.npz"):
+        build_catalog(toy.SURVEY, native, tree)
+    (native / "c.npz").unlink()
+    toy.READ.clear()
+    assert build_catalog(toy.SURVEY, native, tree).n_written == 50
+    assert not toy.READ
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong/x.npz").write_bytes(b"")
+    with pytest.raises(BuildError, match="no object is left"):
+        build_catalog(toy.SURVEY, tmp_path / "wrong", tmp_path / "other", tolerance=1)
+    assert build_catalog(toy.SURVEY, native, tmp_path / "other", order=5).n_written == 50
+    (tmp_path / "file").touch()
+    with pytest.raises(BuildError, match="is a file, not a folder"):
+        build_catalog(toy.SURVEY, native, tmp_path / "file")
+
+
 def test_changed_options_are_read_again(native, tmp_path):
     """A unit whose options changed since a stopped build is read again."""
     tree = tmp_path / "toy"
@@ -331,7 +360,7 @@ def test_changed_options_are_read_again(native, tmp_path):
 
     toy.READ.clear()
     build_catalog(toy.SURVEY, native, tree)
-    assert ["b.npz"] == toy.READ
+    assert toy.READ == ["b.npz"]
     units = [Unit("a.npz", (native / "a.npz",), {"rows": 5})]
     assert inputs_of(units[0], native) != inputs_of(toy.units(native)[0], native)
 

@@ -98,6 +98,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--subset", type=_subset, metavar="NAME", help="name of the subset (default: the survey's)"
     )
     parser.add_argument(
+        "--release", metavar="NAME", help="release the files are of (default: the survey's)"
+    )
+    parser.add_argument(
         "--order", type=_order, default=4, metavar="K", help="HEALPix order of the partitions (4)"
     )
     parser.add_argument(
@@ -170,6 +173,7 @@ def run(args: argparse.Namespace) -> int:
         args.native_path,
         args.tree,
         subset=args.subset,
+        release=args.release,
         order=args.order,
         layout=args.layout,
         shard_nbytes=args.shard_size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -113,6 +114,11 @@ def run(args: argparse.Namespace) -> int:
     if len(args.trees) < 2:
         raise UsageError("match needs two trees or more; see astropile match --help")
     is_file = folder.suffix.lower() in TABLE_FORMATS
+    if not is_file and re.fullmatch(r"\.[A-Za-z]{2,8}", folder.suffix):
+        raise UsageError(
+            f"{folder.name}: no format has the suffix {folder.suffix!r}; known: "
+            f"{', '.join(TABLE_FORMATS)}, or a folder's name"
+        )
     join = args.join
     if len(args.trees) > 2:
         join = {"1and2": "inner", "all1": "left", "1or2": "outer"}.get(join, join)

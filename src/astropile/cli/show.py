@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from astropile.catalog import Catalog, open_catalog
-from astropile.cli.failures import RefusedError
+from astropile.cli.failures import RefusedError, UsageError
 from astropile.cli.info import is_standard, type_text
 from astropile.cli.output import Printer, count_text, printable, table
 from astropile.cli.sketch import sketch_curve, sketch_image
@@ -66,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
         Exit status.
     """
     out = Printer(args)
+    if args.output is not None and args.output.suffix.lower() != ".png":
+        raise UsageError(f"{args.output}: a picture is saved as .png")
+    if args.output is not None and not args.output.expanduser().absolute().parent.is_dir():
+        raise RefusedError(f"cannot write {args.output}: there is no folder to hold it")
     catalog = open_catalog(args.tree)
     rows = catalog.find(args.object_id)
     if not len(rows):

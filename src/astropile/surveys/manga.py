@@ -181,14 +181,14 @@ def _map_columns(entry: Map) -> Iterator[Column]:
         yield Column(f"{name}_UNIT", "S64", doc, shape=(entry.labels,), derived=True)
 
 
-def _ivar(ivar: str, mask: str, top_bit: int) -> Formula:
+def _ivar(ivar: str, mask: str, top_bit: int, unit: str = "") -> Formula:
     """
     Give inverse variances that are finite, and 0 where not to be used.
 
     DONOTUSE is the highest bit of both masks, so a mask that has it is no smaller than the bit.
     """
     good = f"where({ivar} > 0, where(isfinite({ivar}), {ivar}, 0), 0)"
-    return Formula(f"where({mask} < {1 << top_bit}, {good}, 0)" if mask else good)
+    return Formula(f"where({mask} < {1 << top_bit}, {good}, 0)" if mask else good, unit=unit)
 
 
 def _map_list(entry: Map) -> RecordList:
@@ -215,7 +215,7 @@ def _map_list(entry: Map) -> RecordList:
 SPAXELS = RecordList(
     {
         "flux": "FLUX",
-        "ivar": _ivar("IVAR", "MASK", DRP3PIXMASK["DONOTUSE"]),
+        "ivar": _ivar("IVAR", "MASK", DRP3PIXMASK["DONOTUSE"], IVAR_UNITS[FLUX_DENSITY]),
         "lsf_sigma": "LSFPOST",
         "lambda": "WAVE",
         "mask": BadPixels("MASK", bits=("NOCOV", "DONOTUSE")),

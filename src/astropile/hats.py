@@ -10,6 +10,7 @@ References
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,13 @@ def write_hats(
         path = folder / "dataset" / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        pq.write_table(
+            table,
+            sink,
+            compression="zstd",
+            row_group_size=ROW_GROUP_ROWS,
+            write_page_checksum=True,
+        )
         content = sink.getvalue()
         publish_bytes(path, memoryview(content))
         footer = pq.read_metadata(pa.BufferReader(content))
@@ -139,28 +146,6 @@ def _write_footers(folder: Path, schema: pa.Schema, metadata: list[Any]) -> None
     sink = pa.BufferOutputStream()
     whole.write_metadata_file(sink)
     publish_bytes(folder / "_metadata", memoryview(sink.getvalue()))
-
-
-def catalogue_files(folder: Path) -> list[Path]:
-    """
-    List the Parquet files of a catalogue in the order of its rows.
-
-    Parameters
-    ----------
-    folder : Path
-        The catalogue's folder.
-
-    Returns
-    -------
-    list of Path
-        The files.
-
-    Raises
-    ------
-    FormatError
-        If the list of files is missing or not of its form.
-    """
-    return [file.path for file in list_files(folder)]
 
 
 @dataclass(frozen=True)
@@ -245,13 +230,18 @@ def read_ranges(
         Row numbers, sorted.
     table : pyarrow.Table
         Those rows.
+
+    Raises
+    ------
+    FormatError
+        If a file is missing, damaged, or lacks a column.
     """
     names = list(dict.fromkeys((*columns, HEALPIX_29)))
     found, tables = [np.empty(0, np.int64)], []
     for file in list_files(folder):
         if not _overlap(ranges, file.first, file.last):
             continue
-        with pq.ParquetFile(file.path) as opened:
+        with open_parquet(file.path, names, file.n_rows) as opened:
             for group, start, n_rows in _groups(opened, ranges):
                 part = opened.read_row_group(group, names)
                 rows = _rows_in(part[HEALPIX_29].to_numpy(), ranges)
@@ -260,7 +250,7 @@ def read_ranges(
                 tables.append(part if whole else part.take(pa.array(rows)))
     if not tables:
         return found[0], pa.table({name: pa.array([]) for name in columns})
-    return np.concatenate(found), pa.concat_tables(tables).select(list(columns))
+    return np.concatenate(found), _joined(folder, tables).select(list(columns))
 
 
 def _overlap(ranges: NDArray[np.int64], first: int, last: int) -> bool:
@@ -304,11 +294,33 @@ def open_dataset(folder: Path, schema: pa.Schema) -> Any:
     -------
     pyarrow.dataset.Dataset
         One row per object, in order of the files.
+
+    Raises
+    ------
+    FormatError
+        If a file is missing, has other rows than listed, or lacks such a column.
     """
     import pyarrow.dataset as ds  # costs half a second: it imports pandas
 
-    paths = [str(path) for path in catalogue_files(folder)]
-    return ds.dataset(paths, schema=schema, format="parquet", partitioning=None)
+    files = list_files(folder)
+    for file in files:
+        if not file.path.is_file():
+            raise FormatError(str(file.path), "a file of the catalogue", "no such file")
+    paths = [str(file.path) for file in files]
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    kind = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    dataset = ds.dataset(paths, schema=schema, format=kind, partitioning=None)
+    # A column that a file lacks would silently be null. What is read of a file stays read.
+    for file, fragment in zip(files, dataset.get_fragments(), strict=True):
+        with reading(file.path):
+            _check_footer(file.path, fragment.physical_schema, schema.names)
+            _check_rows(file.path, fragment.metadata.num_rows, file.n_rows)
+            for field in schema:
+                found = fragment.physical_schema.field(field.name).type
+                if found != field.type:
+                    where = f"{file.path}, column {field.name!r}"
+                    raise FormatError(where, str(field.type), str(found))
+    return dataset
 
 
 def read_hats(folder: Path, columns: list[str] | None) -> pa.Table:
@@ -326,10 +338,102 @@ def read_hats(folder: Path, columns: list[str] | None) -> pa.Table:
     -------
     pyarrow.Table
         One row per object, in order.
+
+    Raises
+    ------
+    FormatError
+        If a file is missing, damaged, or lacks a column.
     """
     tables = []
-    for path in catalogue_files(folder):
+    for part in list_files(folder):
         # Not `read_table`: it takes a dot in a column's name for a nested field.
-        with pq.ParquetFile(path) as file:
+        with open_parquet(part.path, columns or (), part.n_rows) as file:
             tables.append(file.read(columns))
-    return pa.concat_tables(tables)
+    return _joined(folder, tables)
+
+
+@contextlib.contextmanager
+def open_parquet(path: Path, columns: Sequence[str], n_rows: int) -> Iterator[pq.ParquetFile]:
+    """
+    Open a file of a catalogue for as long as it is read; pages are checked against their sums.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    columns : sequence of str
+        Columns that it must have.
+    n_rows : int
+        Rows that it must have.
+
+    Yields
+    ------
+    pyarrow.parquet.ParquetFile
+        The file.
+
+    Raises
+    ------
+    FormatError
+        If it is missing or is not such a file, or something in it cannot be read.
+    """
+    with (
+        reading(path),
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        _check_footer(path, file.schema_arrow, columns)
+        _check_rows(path, file.metadata.num_rows, n_rows)
+        yield file
+
+
+def _check_footer(path: Path, schema: pa.Schema, columns: Sequence[str]) -> None:
+    known = set(schema.names)
+    for name in columns:
+        if name not in known:
+            raise FormatError(str(path), f"a column {name!r}", "none of that name")
+
+
+def _check_rows(path: Path, found: int, expected: int) -> None:
+    if found != expected:
+        raise FormatError(str(path), f"{expected} rows as partition_info.csv says", f"{found}")
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """
+    Say of what pyarrow refuses inside that a file of a catalogue cannot be read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Yields
+    ------
+    None
+        While it is read.
+
+    Raises
+    ------
+    FormatError
+        Instead of pyarrow's own errors and of the system's.
+    """
+    try:
+        yield
+    except FormatError:
+        raise
+    except FileNotFoundError as error:
+        raise FormatError(str(path), "a file of the catalogue", "no such file") from error
+    except _UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+        raise FormatError(str(path), "Parquet that can be read", reason) from error
+
+
+_UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, KeyError, IndexError)
+"""What pyarrow raises for a file that is not as it should be."""
+
+
+def _joined(folder: Path, tables: Sequence[pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(tables)
+    except pa.ArrowException as error:
+        raise FormatError(str(folder), "files of the same columns", str(error)) from error

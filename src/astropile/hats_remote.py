@@ -159,7 +159,9 @@ def _read(
     tables = []
     try:
         for relative, (path, ranges) in pending.items():
-            file = pq.ParquetFile(_Sparse(ranges.finish()), metadata=footers)
+            file = pq.ParquetFile(
+                _Sparse(ranges.finish()), metadata=footers, page_checksum_verification=True
+            )
             try:
                 tables.append(file.read_row_groups(members[relative], list(names)))
             except StoreError:

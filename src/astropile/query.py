@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from astropile.errors import MissingExtraError, QueryError, UnknownColumnError
 from astropile.formula import evaluate, names_in
-from astropile.hats import open_dataset
+from astropile.hats import open_dataset, read_hats
 from astropile.layout import CATALOG_DIR
 from astropile.manifest import Partition, Root
 from astropile.names import COMMON_COLUMNS, ROW_COLUMN, ROW_NUMBER, SHARD_COLUMN
@@ -53,6 +53,9 @@ _SQL_TYPES: Final = {
 }
 
 _NOT_FOUND: Final = re.compile(r'Referenced column "([^"]+)" not found')
+_FROM_FILES: Final = re.compile(r"arrow|stream", re.IGNORECASE)
+"""What DuckDB's message has in it where reading the files failed, not the question."""
+
 _NO_TABLE: Final = re.compile(r'Referenced table "([^"]+)" not found')
 
 
@@ -87,6 +90,8 @@ class Queries:
             If it is not a condition of SQL.
         MissingExtraError
             If DuckDB is not installed.
+        FormatError
+            If a file of the catalogue is missing or damaged.
 
         Notes
         -----
@@ -96,7 +101,7 @@ class Queries:
         if not where.strip():
             raise QueryError(where, "a condition, as SQL has after WHERE, is missing")
         statement = f"SELECT {ROW_NUMBER} FROM catalog WHERE ({where}\n)"  # noqa: S608
-        with _Engine(self.root, self._relation, memory_nbytes).opened() as engine:
+        with self._engine(memory_nbytes).opened() as engine:
             table = engine.ask(statement, where, condition=True)
         return np.sort(np.asarray(table[ROW_NUMBER].to_numpy(), np.int64))
 
@@ -124,14 +129,24 @@ class Queries:
             If it is not one SELECT, asks for a file or function it may not, or fails.
         MissingExtraError
             If DuckDB is not installed.
+        FormatError
+            If a file of the catalogue is missing or damaged.
         """
-        with _Engine(self.root, self._relation, memory_nbytes).opened() as engine:
+        with self._engine(memory_nbytes).opened() as engine:
             return engine.ask(query, query)
 
     @property
     def query_columns(self) -> tuple[str, ...]:
         """Names that `query` and `sql` know: one number or string per object each."""
         return tuple(source.name for source in _sources(self.root.survey))
+
+    def _engine(self, memory_nbytes: int) -> _Engine:
+        return _Engine(self.root, self._relation, self._check_files, memory_nbytes)
+
+    def _check_files(self, columns: list[str]) -> None:
+        """Raise `FormatError` where columns of the catalogue cannot be read."""
+        if isinstance(self.path, Path):
+            read_hats(self.path / CATALOG_DIR, columns)
 
     def _relation(self, schema: pa.Schema) -> Any:
         """Give columns of the catalogue as something that DuckDB can read as often as it must."""
@@ -194,9 +209,13 @@ class _Engine:
     """DuckDB over one catalogue, shut in."""
 
     def __init__(
-        self, root: Root, relation: Callable[[pa.Schema], Any], memory_nbytes: int
+        self,
+        root: Root,
+        relation: Callable[[pa.Schema], Any],
+        check_files: Callable[[list[str]], None],
+        memory_nbytes: int,
     ) -> None:
-        self._root, self._relation = root, relation
+        self._root, self._relation, self._check_files = root, relation, check_files
         self._memory = memory_nbytes
         self._where = f"{root.survey.name}/{root.subset}"
         self._kinds = _stored_kinds(root.survey)
@@ -242,6 +261,7 @@ class _Engine:
         needed = dict.fromkeys(name for source in chosen.values() for name in _needs(source))
         # DuckDB cannot read a table of no column.
         base = list(needed) or ["healpix"]
+        self._read_columns = base
         schema = pa.schema([(name, self._kinds[name]) for name in base])
         self._connection.register("_files", relation(schema))
         # By place: names may differ in capital letters only.
@@ -311,6 +331,8 @@ class _Engine:
             missing = self._missing(reason)
             if missing:
                 raise UnknownColumnError(missing, self._where, tuple(self._exact)) from None
+            if _FROM_FILES.search(reason):
+                self._check_files(self._read_columns)
             raise QueryError(text, reason) from None
 
     def _missing(self, reason: str) -> str | None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from astropile.errors import FormatError
-from astropile.hats import CatalogueFile, list_files
+from astropile.hats import CatalogueFile, list_files, reading
 from astropile.healpix import with_neighbours
 from astropile.names import HEALPIX_29
 from astropile.regions import merged
@@ -309,9 +309,14 @@ class PositionFiles:
         if self._opened is None or self._opened[0] != at:
             if self._opened is not None:
                 self._opened[1].close()
-            self._opened = at, pq.ParquetFile(self.files[at].path)
+                self._opened = None
+            with reading(self.files[at].path):
+                file = pq.ParquetFile(self.files[at].path, page_checksum_verification=True)
+            self._opened = at, file
         columns = self.columns if pixels else self.columns[:2]
-        table = self._opened[1].read_row_group(int(self._group[number]), columns, use_threads=False)
+        group = int(self._group[number])
+        with reading(self.files[at].path):
+            table = self._opened[1].read_row_group(group, columns, use_threads=False)
         start, n = int(self._start[number]), int(self._rows[number])
         if len(table) != n:
             raise FormatError(str(self.files[at].path), f"{n} rows", f"{len(table)}")

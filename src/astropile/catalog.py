@@ -37,7 +37,7 @@ from astropile.layout import (
     rows_file,
     shard_file,
 )
-from astropile.manifest import Root, parse_manifest, read_root
+from astropile.manifest import Root, file_state, parse_manifest, read_root
 from astropile.names import COMMON_COLUMNS
 from astropile.outputs import Outputs
 from astropile.query import Queries
@@ -189,6 +189,7 @@ class Catalog(SkySelections, Queries, Outputs):
         self.path, self.root = path, root
         self._tables: dict[int, list[RowTable]] = {}
         self._verified: dict[Path, tuple[int, ...]] = {}
+        self._root_state = root.state
 
     def __getstate__(self) -> dict[str, Any]:
         # What was found out on the way is found out again where the copy goes.
@@ -283,6 +284,7 @@ class Catalog(SkySelections, Queries, Outputs):
         names = list(self.light_columns if columns is None else columns)
         self._check(names, self.light_columns)
         table = read_hats(self.path / CATALOG_DIR, names)
+        self._check_root()
         if len(table) != len(self):
             raise FormatError(
                 str(self.path / CATALOG_DIR), f"{len(self)} rows as the subset", f"{len(table)}"
@@ -314,16 +316,23 @@ class Catalog(SkySelections, Queries, Outputs):
             If a number is not a row, or there is not one boolean per object.
         TypeError
             If they are neither integers nor booleans.
+        ValueError
+            If they have more than one dimension.
         """
-        chosen = np.atleast_1d(np.asarray(rows))
+        try:
+            chosen = np.atleast_1d(np.asarray(rows))
+        except ValueError as error:
+            raise ValueError(f"rows: expected one dimension, found {error}") from error
+        if chosen.ndim != 1:
+            raise ValueError(f"rows: expected one dimension, found the shape {chosen.shape}")
         if chosen.dtype == bool:
             if chosen.shape != (len(self),):
                 raise IndexError(f"{chosen.size} booleans for {len(self)} rows")
             return np.flatnonzero(chosen).astype(np.int64)
         if chosen.size == 0:
             return np.empty(0, np.int64)
-        if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
-            raise TypeError(f"rows are integers in one dimension, not {chosen.dtype}")
+        if chosen.dtype.kind not in "iu":
+            raise TypeError(f"rows: expected integers or booleans, found {chosen.dtype}")
         bad = (chosen < -len(self)) | (chosen >= len(self))
         if bad.any():
             raise IndexError(f"row {chosen[bad][0]} of {len(self)}")
@@ -347,8 +356,8 @@ class Catalog(SkySelections, Queries, Outputs):
         columns : sequence of str, optional
             Native or common columns; by default all native ones.
         out : mapping of str to ndarray, optional
-            Where the values of fixed columns go, for those named: C-contiguous, of the column's
-            dtype, shape ``(n, *shape)``. Reused memory is read into faster than new memory.
+            Where the values of fixed columns go, for those named: writable, C-contiguous, of the
+            column's dtype, shape ``(n, *shape)``. Reused memory is read into faster than new.
 
         Returns
         -------
@@ -361,14 +370,21 @@ class Catalog(SkySelections, Queries, Outputs):
             If a column is not there.
         IndexError
             If a row is not there.
+        TypeError
+            If `columns` is one string, `rows` no integers or booleans, or `out` has something
+            other than arrays.
         ValueError
-            If an array of `out` is not as it must be.
+            If an array of `out` is not as it must be or is of no fixed column that is read, or
+            `rows` has more than one dimension.
         FormatError
             If a file is missing, was changed, or breaks the format.
         """
+        if isinstance(columns, str | bytes):
+            raise TypeError(f"columns: expected a sequence of names, as [{columns!r}], found one")
         names = list(dict.fromkeys(self.survey.column_names if columns is None else columns))
         kinds = self._kinds
         self._check(names, kinds)
+        _check_out(out, [name for name in names if kinds[name] == "fixed"])
         chosen = self.check_rows(rows)
         which = np.searchsorted(self._starts, chosen, side="right") - 1
         shared, ragged, fixed = (
@@ -454,6 +470,7 @@ class Catalog(SkySelections, Queries, Outputs):
             else:
                 paths = [other.path for other in self.shards if other.ipix == shard.ipix]
                 tables = [table_of(path) for path in paths]
+            self._check_root()
             self._tables[shard.ipix] = tables
             if len(self._tables) > MAX_TABLES:
                 self._tables.pop(next(iter(self._tables)), None)
@@ -465,6 +482,20 @@ class Catalog(SkySelections, Queries, Outputs):
                 "a row table that says otherwise",
             )
         return tables[index - 1]
+
+    def _check_root(self) -> None:
+        """Make sure that the tree is the one that was opened: after reading something of it."""
+        path = self.path / ROOT_FILE
+        state = file_state(path)
+        if state and state == self._root_state:
+            return
+        try:
+            snapshot = read_root(self.path).snapshot
+        except (FormatError, TreeNotFoundError):
+            snapshot = ""
+        if snapshot != self.snapshot:
+            raise replaced_tree(path)
+        self._root_state = state
 
     @contextlib.contextmanager
     def _open(self, shard: CatalogShard) -> Iterator[RowReader]:
@@ -484,6 +515,7 @@ class Catalog(SkySelections, Queries, Outputs):
                     raise FormatError(
                         str(shard.path), "the shard that its row table describes", "another file"
                     )
+                self._check_root()
                 self._verified[shard.path] = file.state
             yield RowReader(file, shard.path, self.survey, table)
             file.check()
@@ -551,6 +583,43 @@ class Catalog(SkySelections, Queries, Outputs):
         """
         table = self.light(["ra", "dec"])
         return table["ra"].to_numpy(), table["dec"].to_numpy()
+
+
+def _check_out(out: Mapping[str, NDArray[Any]] | None, names: Sequence[str]) -> None:
+    """Refuse what cannot be written into: what is no array, and columns that are not read."""
+    if out is None:
+        return
+    if not isinstance(out, Mapping):
+        raise TypeError(f"out: expected a mapping of names to arrays, found {type(out).__name__}")
+    for name, given in out.items():
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise ValueError(f"out: expected fixed columns that are read ({known}), found {name!r}")
+        if not isinstance(given, np.ndarray):
+            raise TypeError(f"out[{name!r}]: expected an array, found {type(given).__name__}")
+        if not given.flags.writeable:
+            raise ValueError(f"out[{name!r}]: expected a writable array, found a read-only one")
+
+
+def replaced_tree(path: TreePath) -> FormatError:
+    """
+    Make the error of a tree that is not the one that was opened.
+
+    Parameters
+    ----------
+    path : Path or RemotePath
+        Its `astropile.json`.
+
+    Returns
+    -------
+    FormatError
+        To be raised.
+    """
+    return FormatError(
+        str(path),
+        "the tree that was opened",
+        "another: the tree was replaced since it was opened; open it again",
+    )
 
 
 def _rooms(

@@ -227,7 +227,11 @@ class _Objects:
             keep = np.flatnonzero(flags.spread(1, self.n).values)
             owner = np.repeat(np.arange(self.n), counts)
             kept = np.bincount(owner[keep], minlength=self.n).astype(np.int64)
-            n_entries = len(keep)
+            if len(keep) == n_entries:
+                # All are kept: nothing is to be chosen, nor copied.
+                keep = None
+            else:
+                n_entries = len(keep)
 
         def array(source: Any, field: pa.Field) -> pa.Array:
             if isinstance(source, Record):

@@ -116,3 +116,15 @@ def test_mapping_outlives_the_name(trees, tmp_path):
     assert (found == expected).all()
     with pytest.raises(FormatError, match="open the tree again"):
         catalog.mapped(0, N, ["FLUX"])
+
+
+def test_mapping_makes_no_row(trees, monkeypatch):
+    """What a mapped column is like is found out without room for a single value."""
+    from astropile.hdf5.fetch import RowReader
+
+    asked = []
+    room = RowReader.room
+    monkeypatch.setattr(RowReader, "room", lambda s, name, n: asked.append(n) or room(s, name, n))
+    found = open_catalog(trees / "fast").mapped(3, 9, ["IMAGE", "ra"])
+    assert found["IMAGE"].shape == (6, 2, 24, 32)
+    assert set(asked) == {0}

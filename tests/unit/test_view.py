@@ -400,3 +400,26 @@ def test_arrow_values_with_nulls_keep_dtype_and_null():
     assert rows[0].dtype == np.float32
     table = pa.table({"x": pa.array([[{"a": [1.0]}], None, []])})
     assert [r["x"] for r in standard_records(table)][1:] == [None, []]
+
+
+def test_entries_that_are_all_kept_are_not_copied():
+    """Where `where` holds for every entry, images lie over the memory that was read."""
+    survey = _survey(
+        (
+            Column("IMAGE", "float32", DOC, shape=(2, 8, 8)),
+            Column("THERE", "bool", DOC, shape=(2,)),
+        ),
+        {"image": RecordList({"array": "IMAGE"}, where="THERE")},
+    )
+    values = np.arange(3 * 2 * 64, dtype="<f4").reshape(3, 2, 8, 8)
+    there = np.ones((3, 2), bool)
+    for whole in (True, False):
+        there[1, 0] = whole
+        table = standard_table(survey, {"IMAGE": values, "THERE": there}, 3, ["image"])
+        array = table["image"].chunk(0).values.field(0)
+        while not pa.types.is_floating(array.type):
+            array = array.storage if isinstance(array, pa.ExtensionArray) else array.values
+        assert (array.buffers()[1].address == values.ctypes.data) is whole
+        found = [len(record) for record in table["image"].to_pylist()]
+        assert found == [2, 1 + whole, 2]
+        np.testing.assert_array_equal(array.to_numpy().reshape(-1, 8, 8), values[there])

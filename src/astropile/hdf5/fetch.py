@@ -204,12 +204,14 @@ class RowReader:
         found: dict[str, NDArray[Any]] = {}
         memory: Any = getattr(self._source, "mapped", lambda: None)()
         for name in names if memory is not None else ():
-            like = self.room(name, 1)
-            if self._place(name).sizes is not None or not like.nbytes:
+            like = self.room(name, 0)
+            size = math.prod(like.shape[1:])
+            width = size * like.itemsize
+            if self._place(name).sizes is not None or not width:
                 continue
-            begin = self._start(name, like.nbytes * self._table.n_objects) + start * like.nbytes
+            begin = self._start(name, width * self._table.n_objects) + start * width
             if begin % like.itemsize == 0:
-                count = (stop - start) * like.size
+                count = (stop - start) * size
                 flat = np.frombuffer(memory, like.dtype, count, begin)
                 found[name] = flat.reshape(stop - start, *like.shape[1:])
         return found

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,6 +67,9 @@ class Root:
         Sorted by pixel number.
     snapshot : str
         SHA-256 over the partitions' manifests.
+    state : tuple of int
+        What told the file that it was read from from others, as `file_state` gives it; empty
+        where it was read from no file of this machine.
     """
 
     survey: Survey
@@ -75,6 +78,7 @@ class Root:
     layout: str
     partitions: tuple[Partition, ...]
     snapshot: str
+    state: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def n_objects(self) -> int:
@@ -303,6 +307,27 @@ def check_version(version: Any, where: str) -> None:
         raise FormatVersionError(where, f"format {FORMAT_VERSION}", _shown(version))
 
 
+def file_state(path: Path) -> tuple[int, ...]:
+    """
+    Give what tells a file from another that takes its name.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    tuple of int
+        Size, time of the last change, inode, device; empty if there is no such file.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+
+
 def read_root(subset_path: TreePath) -> Root:
     """
     Read `astropile.json`.
@@ -325,6 +350,8 @@ def read_root(subset_path: TreePath) -> Root:
         If it breaks the format; `FormatVersionError` if its version is not known.
     """
     path = subset_path / ROOT_FILE
+    # Looked at before it is read: were it replaced in between, it would be read once more.
+    state = file_state(path) if isinstance(path, Path) else ()
     try:
         facts = read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -344,6 +371,7 @@ def read_root(subset_path: TreePath) -> Root:
             layout=str(facts["layout"]),
             partitions=partitions,
             snapshot=str(facts["snapshot"]),
+            state=state,
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, FormatError):

@@ -12,13 +12,14 @@ import dataclasses
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from astropile.catalog import MAX_TABLES, Catalog, CatalogShard
+from astropile.catalog import MAX_TABLES, Catalog, CatalogShard, replaced_tree
 from astropile.errors import FormatError, StoreError, TreeNotFoundError
 from astropile.hdf5.fetch import RowReader
 from astropile.hdf5.needed import needed_ranges
@@ -78,6 +79,8 @@ class RemoteCatalog(Catalog):
         super().__init__(path, root)  # type: ignore[arg-type]
         self._heads: set[str] = set()
         self._ahead = _Ahead()
+        self._root_check: _RootCheck | None = None
+        self._is_replaced = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         RemoteCatalog.__init__(self, **state)
@@ -113,6 +116,7 @@ class RemoteCatalog(Catalog):
         self._check(names, self.light_columns)
         folder = self.path / CATALOG_DIR
         table = read_columns(folder, names, self.snapshot)
+        self._check_root()
         if len(table) != len(self):
             raise FormatError(str(folder), f"{len(self)} rows as the subset", f"{len(table)}")
         return table
@@ -120,7 +124,9 @@ class RemoteCatalog(Catalog):
     def _relation(self, schema: pa.Schema) -> pa.Table:
         from astropile.hats_remote import read_columns
 
-        return read_columns(self.path / CATALOG_DIR, schema.names, self.snapshot)
+        table = read_columns(self.path / CATALOG_DIR, schema.names, self.snapshot)
+        self._check_root()
+        return table
 
     def within(self, region: Region) -> NDArray[np.int64]:
         """
@@ -229,6 +235,7 @@ class RemoteCatalog(Catalog):
         rows = self._partition_rows(known[inside])
         if rows is None:
             rows, table = read_sky(self.path / CATALOG_DIR, ranges, columns, self.snapshot)
+            self._check_root()
             return rows, {name: table[name].to_numpy() for name in columns}
         if not len(rows):
             return rows, {name: np.empty(0) for name in columns}
@@ -308,7 +315,7 @@ class RemoteCatalog(Catalog):
         """Ask for all that these rows take; `_open` then finds it on its way."""
         which = np.searchsorted(self._starts, rows, side="right") - 1
         numbers = np.unique(which).tolist() or [0]
-        self._load_tables([self.shards[number].ipix for number in numbers])
+        check = self._load_tables([self.shards[number].ipix for number in numbers])
         shared = [name for name in names if name not in COMMON_COLUMNS and self.survey[name].shared]
         own = [name for name in names if name not in shared]
         sources: dict[str, _Source] = {}
@@ -321,46 +328,58 @@ class RemoteCatalog(Catalog):
                 wanted = own if position else names
                 sources[_place(shard).key] = self._ask(shard, wanted, inside)
             self._ahead.sources = sources
+            if check is None and any(source.asks_head for source in sources.values()):
+                check = self._start_root_check()
             yield
             for source in sources.values():
                 source.finish()
+            # Another thread may have started it, for tables that were used here.
+            self._wait_for(check or self._root_check)
         finally:
             self._ahead.sources = before
             for source in sources.values():
                 source.cancel()
 
     def _ask(self, shard: CatalogShard, names: Sequence[str], rows: NDArray[np.int64]) -> _Source:
-        path, table = _place(shard), self._table(shard)
+        path, table = _place(shard), self._loaded(shard)
         needed = needed_ranges(self.survey, table, names, rows, str(path))
         starts, lengths = needed.starts, needed.lengths
         # Chunks are believed by the checksums that the table has of them. Other bytes are
         # once the file's beginning is that of the file described.
-        if not needed.is_checked and path.key not in self._heads:
+        asks_head = not needed.is_checked and path.key not in self._heads
+        if asks_head:
             starts = np.append(starts, 0)
             lengths = np.append(lengths, min(HEAD_NBYTES, table.file_size))
         ranges = plan_fetch(starts, lengths, len(rows))
         wanted = Wanted(path.key, *ranges, table.file_size)
-        return _Source(path, table, self._heads, self.path.store.fetch(wanted))
+        return _Source(path, table, self._heads, self.path.store.fetch(wanted), asks_head=asks_head)
 
     @contextlib.contextmanager
     def _open(self, shard: CatalogShard) -> Iterator[RowReader]:
-        path, table = _place(shard), self._table(shard)
+        path, table = _place(shard), self._loaded(shard)
         source = self._ahead.sources.get(path.key)
         if source is None:
+            self._check_root()
             source = _Source(path, table, self._heads, None)
         yield RowReader(source, shard.path, self.survey, table)
 
     # -- row tables
 
     def _table(self, shard: CatalogShard) -> RowTable:
+        table = self._loaded(shard)
+        self._wait_for(self._root_check)
+        return table
+
+    def _loaded(self, shard: CatalogShard) -> RowTable:
+        """Give the row table of a shard before it is known for that of the tree opened."""
         self._load_tables([shard.ipix])
         return super()._table(shard)
 
-    def _load_tables(self, pixels: Sequence[int]) -> None:
-        """Fetch the row tables of partitions, side by side."""
+    def _load_tables(self, pixels: Sequence[int]) -> _RootCheck | None:
+        """Fetch the row tables of partitions, side by side; give what then has to be awaited."""
         missing = [ipix for ipix in dict.fromkeys(pixels) if ipix not in self._tables]
         if not missing:
-            return
+            return None
         store = self.path.store
         paths = [self.path / ROWS_DIR / rows_file(ipix) for ipix in missing]
         keys = [path.key for path in paths]
@@ -369,6 +388,7 @@ class RemoteCatalog(Catalog):
             contents = store.read_many(keys, tag=self.snapshot, sha256=hashes)
         else:
             contents = store.read_many(keys)
+        check = self._start_root_check()
         for ipix, path, content in zip(missing, paths, contents, strict=True):
             if content is None:
                 raise FormatError(
@@ -378,6 +398,50 @@ class RemoteCatalog(Catalog):
         for ipix in list(self._tables)[: max(0, len(self._tables) - MAX_TABLES)]:
             if ipix not in pixels:
                 self._tables.pop(ipix, None)
+        return check
+
+    def _start_root_check(self) -> _RootCheck:
+        """Start to make sure that the tree is the one that was opened."""
+        self._root_check = check = _RootCheck(os.getpid(), self.path.store.start(self._verify_root))
+        return check
+
+    def _check_root(self) -> None:
+        self._wait_for(self._start_root_check())
+
+    def _wait_for(self, check: _RootCheck | None) -> None:
+        """Wait until the tree is known for the one opened; else forget what was read of it."""
+        if check is None:
+            return
+        try:
+            if check.process == os.getpid():
+                check.job.result()
+            else:
+                # The thread that should answer belongs to the parent process.
+                self._check_root()
+        except BaseException:
+            self._tables.clear()
+            self._heads.clear()
+            self._root_check = None
+            raise
+
+    def _verify_root(self) -> None:
+        path = self.path / ROOT_FILE
+        try:
+            # Once another was met, the store holds to that one.
+            if self._is_replaced:
+                raise replaced_tree(path)
+            if path.store.recheck(path.key):
+                return
+            same = read_root(self.path).snapshot == self.snapshot
+        except StoreError as error:
+            if "replaced" not in error.found and not _is_missing(error):
+                raise
+            same = False
+        except TreeNotFoundError:
+            same = False
+        if not same:
+            self._is_replaced = True
+            raise replaced_tree(path)
 
     def _row_hashes(self, pixels: Sequence[int]) -> list[str]:
         """Give the hash of each partition's row tables, as its manifest says."""
@@ -402,6 +466,14 @@ def _place(shard: CatalogShard) -> RemotePath:
     return path
 
 
+@dataclasses.dataclass(frozen=True)
+class _RootCheck:
+    """An answer, on its way in a process: whether the tree is the one that was opened."""
+
+    process: int
+    job: Future[None]
+
+
 class _Ahead(threading.local):
     """What this thread's calls have asked for."""
 
@@ -413,8 +485,15 @@ class _Source:
     """One shard: ranges that are on their way, and others when they are asked for."""
 
     def __init__(
-        self, path: RemotePath, table: RowTable, heads: set[str], pending: Pending | None
+        self,
+        path: RemotePath,
+        table: RowTable,
+        heads: set[str],
+        pending: Pending | None,
+        *,
+        asks_head: bool = False,
     ) -> None:
+        self.asks_head = asks_head
         self._path, self._table, self._heads, self._pending = path, table, heads, pending
 
     def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import toy
 from astropile import build_catalog, open_catalog
-from astropile.errors import MissingExtraError, StoreError, TreeNotFoundError
+from astropile.errors import FormatError, MissingExtraError, StoreError, TreeNotFoundError
 from astropile.match import cross_match
 from astropile.store.protocol import RemoteOptions, plan_fetch, tree_path
 from astropile.testing.server import Fault, serve
@@ -69,6 +69,17 @@ def test_replaced(memory):
     memory.rm(path)
     with pytest.raises(StoreError, match="no such object"):
         open_catalog("memory://toy", "main").take([0], ["FLUX"])
+
+
+def test_replaced_tree(memory, folder):
+    """A tree replaced in a store while it is open is noticed (D20)."""
+    remote = open_catalog("memory://toy", "main")
+    remote.take([0], ["FLUX"])
+    path = "/toy/main/astropile.json"
+    memory.pipe_file(path, memory.cat_file(path))
+    other = next(row for row in range(30) if remote.shards[-1].start <= row)
+    with pytest.raises(FormatError, match="the tree was replaced since it was opened"):
+        remote.take([other], ["FLUX"])
 
 
 def test_other_names(memory, folder):

@@ -106,6 +106,7 @@ class FsspecStore(Store):
         if version.size > limit:
             raise StoreError(self.url_of(key), f"at most {limit} bytes", f"{version.size}")
         self._count(key, requests=1, n_bytes=version.size)
+        self._pin(key, version)
         content = self._call(key, self._fs.cat_file, self._at(key))
         if len(content) != version.size:
             raise StoreError(self.url_of(key), f"{version.size} bytes", f"{len(content)} bytes")
@@ -142,6 +143,9 @@ class FsspecStore(Store):
             If it was replaced.
         """
         self._met(key, size)
+
+    def _ask_again(self, key: str) -> None:
+        self._met(key, None)
 
     def _met(self, key: str, size: int | None) -> None:
         version = self._version(key)

@@ -182,12 +182,6 @@ class HttpStore(Store):
         with self._ask(key, {"Range": f"bytes={first}-{last}"}) as response:
             if response.status in _MISSING:
                 raise StoreError(self.url_of(key), "a file of the tree", _status(response))
-            if response.status == 412:
-                raise StoreError(
-                    self.url_of(key),
-                    "the object as it was first read",
-                    "another: it was replaced meanwhile",
-                )
             if response.status != 206:
                 raise self._refusal(key, response, "206 Partial Content", where)
             said = str(response.headers.get("Content-Range", ""))
@@ -296,6 +290,12 @@ class HttpStore(Store):
         self, key: str, response: Any, expected: str, where: str | None = None
     ) -> Exception:
         """Say what an answer of another status means."""
+        if response.status == 412:
+            return StoreError(
+                self.url_of(key),
+                "the object as it was first read",
+                "another: it was replaced meanwhile",
+            )
         found = _status(response)
         if response.status in _AGAIN:
             return _PassingError(found, _retry_after(response.headers.get("Retry-After", "")))

@@ -245,6 +245,35 @@ class Store(ABC):
             If it was replaced meanwhile. A store that reads by version has nothing to do here.
         """
 
+    def recheck(self, key: str) -> bool:
+        """
+        Make sure that an object is still the one first met: asks for a byte of that version.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+
+        Returns
+        -------
+        bool
+            False where it cannot be told: the store does not tag versions, or this copy of it
+            never met the object.
+
+        Raises
+        ------
+        StoreError
+            If it was replaced, or the store fails.
+        """
+        known = self._versions.get(key)
+        if known is None or not known.tag:
+            return False
+        self._ask_again(key)
+        return True
+
+    def _ask_again(self, key: str) -> None:
+        self._read_range(key, 0, memoryview(bytearray(1)), None)
+
     # -- what they have in common
 
     @property
@@ -342,6 +371,22 @@ class Store(ABC):
             ]
             jobs.append([self._submit(self._fill, wanted, start + at, p, tag) for at, p in parts])
         return Pending(self, wanted, buffers, jobs)
+
+    def start(self, work: Callable[[], Any]) -> Future[Any]:
+        """
+        Start work on one of the store's threads.
+
+        Parameters
+        ----------
+        work : callable
+            Must not wait for other work of the store.
+
+        Returns
+        -------
+        Future
+            Its result.
+        """
+        return self._submit(work)
 
     def _fill(self, wanted: Wanted, start: int, out: memoryview, tag: str) -> None:
         def read() -> bytes:

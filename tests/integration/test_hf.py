@@ -264,8 +264,53 @@ def test_what_cannot_be_lazy_says_so(left):
         left.add_column("mine", list(range(N_LEFT)))
     with pytest.raises(TypeError, match="takes no new columns"):
         left.data.append_column("mine", [])
-    with pytest.raises(TypeError):
-        datasets.concatenate_datasets([left, left])
+    with pytest.raises(TypeError, match="takes no new columns"):
+        datasets.concatenate_datasets(
+            [left.select_columns(["ra"]), left.select_columns(["dec"])], axis=1
+        )
+
+
+def test_datasets_own_ways_of_joining(left):
+    """concatenate_datasets, interleave_datasets, repeat and add_item give rows, none read yet."""
+    few = left.select_columns(["object_id", "ra", "NAME", "image"])
+    ids = left["object_id"][:]
+    mixed = few.shuffle(seed=1)
+    for joined, expected in (
+        (datasets.concatenate_datasets([few, few.select([3, 1])]), [*ids, ids[3], ids[1]]),
+        (datasets.concatenate_datasets([mixed, few]), [*mixed["object_id"][:], *ids]),
+        (few.repeat(2), ids * 2),
+        (few.skip(5).take(3).repeat(2), ids[5:8] * 2),
+        (
+            datasets.interleave_datasets([few.select([0, 2, 4]), few.select([1, 3, 5])]),
+            ids[:6],
+        ),
+    ):
+        assert isinstance(joined.data, LazyTable)
+        assert joined.features == few.features
+        assert joined["object_id"][:] == expected
+        assert joined[-1] == few[ids.index(expected[-1])]
+        assert pickle.loads(pickle.dumps(joined))[-1] == joined[-1]
+    twice = few.repeat(2)
+    assert twice[[N_LEFT + 3, 1, 2 * N_LEFT - 1]]["ra"] == left[[3, 1, N_LEFT - 1]]["ra"]
+    assert twice.with_format(FORMAT)[N_LEFT]["image"][0]["array"].dtype == np.float32
+    assert _whole(few.repeat(1)) == _whole(few)
+    assert twice.repeat(2)["object_id"][:] == ids * 4
+    assert len(datasets.concatenate_datasets([few, few]).shuffle(seed=0).select(range(9))[:]) == 4
+
+
+def test_other_rows_join(left, tmp_path):
+    """Rows from memory or from files come after a tree's; a column they lack is null."""
+    few = left.select_columns(["object_id", "ra", "NAME"])
+    added = few.add_item({"object_id": 7, "ra": 1.5, "NAME": "mine"})
+    assert added[N_LEFT] == {"object_id": 7, "ra": 1.5, "NAME": "mine"}
+    assert added[3] == few[3]
+    assert len(added.select([N_LEFT, 0]).add_item({"object_id": 8, "ra": 2.5, "NAME": "x"})) == 3
+    few.select([4, 5]).save_to_disk(tmp_path / "saved")
+    saved = datasets.load_from_disk(tmp_path / "saved").remove_columns("ra")
+    both = datasets.concatenate_datasets([few, saved])
+    assert both[N_LEFT] == {"object_id": few[4]["object_id"], "ra": None, "NAME": few[4]["NAME"]}
+    own = datasets.Dataset.from_dict({"a": [1]})
+    assert datasets.concatenate_datasets([own, own])["a"][:] == [1, 1]
 
 
 def test_pickled_dataset_is_small_and_whole(left):

@@ -8,16 +8,19 @@ costs is paid when that row is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
-from datasets.table import TableBlock, table_cast
+from datasets.fingerprint import Hasher
+from datasets.table import TableBlock, concat_tables, table_cast
 
-from astropile.hf.features import empty_table
-from astropile.hf.rows import FlatRows, Rows, RowSource
+from astropile.hf.features import conform_table, empty_table, node_of
+from astropile.hf.rows import FlatRows, Rows, RowSource, hash_of
+from astropile.view import Node
 
 
 class LazyTable(TableBlock):  # type: ignore[misc]
@@ -574,6 +577,120 @@ _NO_COLUMNS = (
     "a dataset that reads its rows from a tree takes no new columns: use map, or save_to_disk "
     "and datasets.load_from_disk first"
 )
+
+
+class TableRows(RowSource):
+    """
+    The rows of tables one after another, of which some read theirs when asked.
+
+    Parameters
+    ----------
+    tables : sequence of datasets.table.Table
+        Tables whose columns of the same name are of one type, or of none where all is missing.
+    """
+
+    def __init__(self, tables: Sequence[Any]) -> None:
+        self._tables = list(tables)
+        self._starts = np.cumsum([0, *(table.num_rows for table in tables)])
+        schema = pa.unify_schemas([table.schema.remove_metadata() for table in tables])
+        self._features = datasets.Features.from_arrow_schema(schema)
+
+    @property
+    def name(self) -> str:
+        """The tables' sources' names."""
+        names = [table.source.name for table in self._tables if isinstance(table, LazyTable)]
+        return "_".join(dict.fromkeys(names))
+
+    @property
+    def types(self) -> Mapping[str, Node]:
+        """Type of each column, in order."""
+        return {name: node_of(feature) for name, feature in self._features.items()}
+
+    @cached_property
+    def features(self) -> datasets.Features:
+        """The columns as Hugging Face features."""
+        return self._features
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all tables."""
+        return hash_of("tables", [_hash_of_table(table) for table in self._tables])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
+        """
+        Read columns of chosen rows.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (n,), int64
+            Row numbers.
+        names : sequence of str
+            Columns.
+
+        Returns
+        -------
+        pyarrow.Table
+            The rows.
+        """
+        schema = self.schema_of(names)
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        parts, places = [empty_table(schema)], [np.empty(0, np.int64)]
+        for number in np.unique(which):
+            here = np.flatnonzero(which == number)
+            table = self._tables[number]
+            own = [name for name in names if name in table.column_names]
+            inside = rows[here] - self._starts[number]
+            found = table.select(own).fast_gather(inside) if own else None
+            columns = [
+                found.column(name) if found is not None and name in own else pa.nulls(len(here))
+                for name in names
+            ]
+            parts.append(conform_table(pa.table(columns, names=list(names)), schema))
+            places.append(here)
+        joined = pa.concat_tables(parts)
+        order = np.concatenate(places)
+        if np.all(np.diff(order) > 0):
+            return joined
+        return joined.combine_chunks().take(pa.array(np.argsort(order)))
+
+
+def _hash_of_table(table: Any) -> str:
+    if not isinstance(table, LazyTable):
+        return str(Hasher.hash(table))
+    rows = np.asarray(table._rows, np.int64).tobytes()
+    return hash_of(table.source.fingerprint, list(table._columns.items()), rows)
+
+
+def concatenate_tables(tables: Iterable[Any], axis: int = 0) -> Any:
+    """
+    Put tables one after another, as `datasets` does; nothing is read of those that read later.
+
+    Parameters
+    ----------
+    tables : iterable of datasets.table.Table
+        The tables.
+    axis : int
+        0 for rows; 1 for columns, which such tables do not take.
+
+    Returns
+    -------
+    datasets.table.Table
+        A `LazyTable` if one of them is one.
+
+    Raises
+    ------
+    TypeError
+        If columns were to be added to a `LazyTable`.
+    """
+    found = list(tables)
+    if len(found) == 1 or not any(isinstance(table, LazyTable) for table in found):
+        return concat_tables(found, axis=axis)
+    if axis:
+        raise TypeError(_NO_COLUMNS)
+    return LazyTable(TableRows(found))
 
 
 class _Columns:

@@ -1,5 +1,5 @@
 """
-Make `datasets` know ``"astropile"``: as a dataset to load and as a format.
+Make `datasets` know ``"astropile"``: as a dataset to load and as formats.
 
 `datasets` 5 has no entry point for either, so this adds to its tables. It runs when both
 packages are imported, in whichever order (`astropile._hook`), and costs nothing before use.
@@ -7,14 +7,17 @@ packages are imported, in whichever order (`astropile._hook`), and costs nothing
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+from astropile.errors import MissingExtraError
 
 NAME = "astropile"
 
 
 def register() -> None:
     """Add the builder and the format to `datasets`, once."""
-    from datasets import formatting, load, packaged_modules
+    from datasets import arrow_dataset, formatting, load, packaged_modules
 
     if NAME in packaged_modules._PACKAGED_DATASETS_MODULES:
         return
@@ -23,6 +26,7 @@ def register() -> None:
     packaged_modules._MODULE_TO_METADATA_FILE_NAMES[NAME] = []
     packaged_modules._MODULE_TO_METADATA_EXTENSIONS[NAME] = []
     formatting._register_formatter(_formatter, NAME)
+    formatting._register_formatter(_torch_formatter, f"{NAME}-torch")
 
     # The tree says itself which files it has. `datasets` would search all of its folders for
     # files, which takes minutes in large trees, and guess splits from their names.
@@ -41,8 +45,36 @@ def register() -> None:
 
     factory.get_module = get_module
 
+    # `datasets` joins tables by their Arrow tables; one that reads its rows later has none.
+    arrow_dataset.concat_tables = _Joining(arrow_dataset.concat_tables)
+
+
+class _Joining:
+    """`datasets`' function that joins tables, which knows lazy ones."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def __call__(self, tables: Any, axis: int = 0) -> Any:
+        found = list(tables)
+        lazy = sys.modules.get("astropile.hf.lazy")
+        if lazy is None:
+            # No lazy table was ever made.
+            return self._own(found, axis=axis)
+        return lazy.concatenate_tables(found, axis)
+
 
 def _formatter(*args: Any, **kwargs: Any) -> Any:
     from astropile.hf.formatting import AstroPileFormatter
 
     return AstroPileFormatter(*args, **kwargs)
+
+
+def _torch_formatter(*args: Any, **kwargs: Any) -> Any:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f"the format '{NAME}-torch'", "torch") from error
+    from astropile.hf.formatting import TorchFormatter
+
+    return TorchFormatter(*args, **kwargs)

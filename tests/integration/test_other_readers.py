@@ -42,12 +42,10 @@ def test_h5py(tree, shard, name):
         np.testing.assert_array_equal(file[name][()], expected(tree, shard, name))
 
 
-@pytest.mark.parametrize("name", FIXED)
+@pytest.mark.parametrize("name", [name for name in FIXED if name != "GOOD"])
 def test_netcdf4(tree, shard, name):
-    """netCDF4 reads the same values, whatever it makes of booleans."""
+    """netCDF4 reads the same values; having no boolean type, it leaves such columns out."""
     netCDF4 = pytest.importorskip("netCDF4")
-    if name == "GOOD":
-        pytest.skip("netCDF has no boolean type: it leaves such columns out")
     with netCDF4.Dataset(shard.path) as file:
         file.set_auto_mask(False)
         np.testing.assert_array_equal(file[name][...], expected(tree, shard, name))

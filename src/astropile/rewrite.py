@@ -28,6 +28,7 @@ from astropile.manifest import read_manifest
 from astropile.names import COMMON_COLUMNS
 from astropile.publish import publish_bytes
 from astropile.schema import Ragged
+from astropile.store.protocol import RemotePath, is_url
 from astropile.subset import SubsetWriter, recover, take_final_name, work_folder
 
 _PIECE_NBYTES = 2**22
@@ -106,6 +107,9 @@ def rewrite_catalog(
     OSError
         If the disk fails. In every case nothing stands under the final name that was not there.
     """
+    for path in (tree, out):
+        if isinstance(path, RemotePath) or is_url(path):
+            raise BuildError(str(out), f"trees on this machine are rewritten, {path} is not one")
     for kept in Path(out).expanduser().glob(".*.replaced"):
         # An interrupted run may have left the tree itself aside.
         recover(kept.with_name(kept.name[1 : -len(".replaced")]))

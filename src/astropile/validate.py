@@ -45,7 +45,7 @@ from astropile.layout import (
 )
 from astropile.manifest import BLOCK_NBYTES, parse_json, parse_manifest, read_json, snapshot_of
 from astropile.names import COMMON_COLUMNS, HEALPIX_29, ROW_COLUMN, SHARD_COLUMN
-from astropile.store.protocol import is_url
+from astropile.store.protocol import RemotePath, is_url
 
 INPUTS_FILE: Final = "inputs.jsonl"
 
@@ -129,7 +129,7 @@ def validate_catalog(
     FormatError
         If `astropile.json` cannot be read at all.
     """
-    if is_url(path):
+    if isinstance(path, RemotePath) or is_url(path):
         raise TreeNotFoundError(str(path), "only a tree on this machine is checked")
     catalog = open_catalog(path, subset)
     bars = sys.stderr.isatty() if progress is None else progress

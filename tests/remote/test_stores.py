@@ -9,10 +9,19 @@ import pytest
 
 import toy
 from astropile import build_catalog, open_catalog
-from astropile.errors import FormatError, MissingExtraError, StoreError, TreeNotFoundError
+from astropile.errors import (
+    BuildError,
+    FormatError,
+    MatchError,
+    MissingExtraError,
+    StoreError,
+    TreeNotFoundError,
+)
 from astropile.match import cross_match
+from astropile.rewrite import rewrite_catalog
 from astropile.store.protocol import RemoteOptions, plan_fetch, tree_path
 from astropile.testing.server import Fault, serve
+from astropile.validate import validate_catalog
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +196,70 @@ def test_plan():
     assert len(starts) == 1
     starts, lengths = plan_fetch(np.array([5, 6]), np.array([0, 0]), 1)
     assert len(starts) == 0
+
+
+def test_spelt_otherwise(memory, folder):
+    """Schemes are read in any case, and chains of fsspec's file systems too."""
+    expected = open_catalog(folder, "main").take([3], ["FLUX"])["FLUX"]
+    for url in ("MEMORY://toy", "simplecache::memory://toy"):
+        remote = open_catalog(url, "main")
+        np.testing.assert_array_equal(remote.take([3], ["FLUX"])["FLUX"], expected)
+
+
+def test_errors_below(memory, monkeypatch):
+    """Whatever a file system raises becomes an error of the store, by its first line."""
+
+    class StrangeError(Exception):
+        pass
+
+    def fail(*_args, **_kwargs):
+        raise StrangeError("no credentials\nDebug source: x")
+
+    remote = open_catalog("memory://toy", "main")
+    for name in ("cat_file", "info"):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(memory), name, fail)
+            with pytest.raises(StoreError, match=r"StrangeError: no credentials$"):
+                remote.take([3], ["FLUX"])
+            with pytest.raises(StoreError, match=r"StrangeError: no credentials$"):
+                open_catalog("memory://toy", "main")
+
+
+@pytest.mark.parametrize("command", ["info", "show", "match", "validate", "rewrite"])
+def test_urls_on_the_command_line(command, capsys, tmp_path):
+    """A URL that cannot be read is refused with the reason, in one line."""
+    from astropile.cli.main import main
+
+    more = {"show": ["1"], "match": ["x", "-o", "y"], "rewrite": [str(tmp_path), "--layout=fast"]}
+    for url in ("nosuch://bucket/x", "s3://"):
+        assert main([command, url, *more.get(command, [])]) == 2
+        said = capsys.readouterr().err
+        local = command in ("validate", "rewrite")
+        assert ("not a URL" if local else f"{url}: ") in said
+        assert "tree_path" not in said
+        assert "Debug" not in said
+
+
+def test_store_failure_on_the_command_line(memory, monkeypatch, capsys):
+    """A store that fails ends a command with the exit status of networks."""
+    from astropile.cli.main import main
+
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("gone")
+
+    monkeypatch.setattr(type(memory), "cat_file", fail)
+    assert main(["info", "memory://toy/main"]) == 5
+    assert "RuntimeError: gone" in capsys.readouterr().err
+
+
+def test_only_trees_behind_urls(memory, tmp_path):
+    """Tables and HATS catalogues behind URLs, and checks of trees there, are refused in words."""
+    positions = {"ra": [1.0], "dec": [2.0]}
+    with pytest.raises(MatchError, match=r"trees are read from URLs.*found a \.parquet file"):
+        cross_match(positions, "memory://toy/a.parquet", radius_arcsec=1.0)
+    with pytest.raises(TreeNotFoundError, match="trees are read from URLs"):
+        cross_match(positions, "memory://toy/main/catalog", radius_arcsec=1.0)
+    with pytest.raises(TreeNotFoundError, match="on this machine"):
+        validate_catalog("memory://toy/main")
+    with pytest.raises(BuildError, match="on this machine"):
+        rewrite_catalog("memory://toy/main", tmp_path, layout="fast")

@@ -13,11 +13,12 @@ import numpy as np
 from astropile.card import survey_lines
 from astropile.catalog import Catalog, list_subsets, open_catalog
 from astropile.cli.output import Printer, folder_size, printable, size_text, table
+from astropile.cli.trees import any_tree
 from astropile.healpix import n_pixels
 from astropile.layout import MANIFEST_DIR, REJECTED_FILE, ROOT_FILE
 from astropile.names import COMMON_COLUMNS, FORMAT_VERSION
 from astropile.schema import Column, Survey, column_names
-from astropile.store.protocol import RemotePath, TreePath, tree_path
+from astropile.store.protocol import RemotePath, TreePath
 from astropile.view import Leaf, ListOf, Node, view_type
 
 HELP: Final = "say what a tree holds: objects, sky, columns, units, licence"
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "tree",
         metavar="TREE",
-        type=tree_path,
+        type=any_tree,
         help="a data folder or a subset's folder, or the URL of a subset's folder",
     )
 

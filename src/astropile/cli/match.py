@@ -14,9 +14,9 @@ import numpy as np
 from astropile.catalog import Catalog, open_catalog
 from astropile.cli.failures import RefusedError, UsageError
 from astropile.cli.output import Printer, count_text, folder_size, size_text
+from astropile.cli.trees import any_tree
 from astropile.match.multi import JOINS
 from astropile.matched import TABLE_FORMATS, save_match, save_table
-from astropile.store.protocol import tree_path
 
 HELP: Final = "match trees on the sky and save what belongs together"
 DESCRIPTION: Final = """\
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "trees",
         metavar="TREE",
-        type=tree_path,
+        type=any_tree,
         nargs="+",
         help="two or more trees: the folder of each, or the URL of a subset",
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Final
 
 from astropile.cli.output import Printer, count_text, size_text
+from astropile.cli.trees import local_tree
 from astropile.layout import check_subset
 from astropile.rewrite import rewrite_catalog
 
@@ -40,9 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         The command's parser.
     """
     parser.add_argument(
-        "tree", metavar="TREE", type=Path, help="a data folder, or the folder of a subset"
+        "tree", metavar="TREE", type=local_tree, help="a data folder, or the folder of a subset"
     )
-    parser.add_argument("output", metavar="OUT", type=Path, help="the data folder to write in")
+    parser.add_argument(
+        "output", metavar="OUT", type=local_tree, help="the data folder to write in"
+    )
     parser.add_argument(
         "--layout",
         choices=("compact", "fast"),

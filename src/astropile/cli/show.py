@@ -15,7 +15,7 @@ from astropile.cli.failures import RefusedError, UsageError
 from astropile.cli.info import is_standard, type_text
 from astropile.cli.output import Printer, count_text, printable, table
 from astropile.cli.sketch import sketch_curve, sketch_image
-from astropile.store.protocol import tree_path
+from astropile.cli.trees import any_tree
 from astropile.view import Leaf, ListOf, Node, standard_records, view_type
 
 HELP: Final = "show one object: as a PNG, or as text"
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "tree",
         metavar="TREE",
-        type=tree_path,
+        type=any_tree,
         help="a data folder or a subset's folder, or the URL of a subset's folder",
     )
     parser.add_argument("object_id", metavar="OBJECT_ID", help="an object_id or observation_id")

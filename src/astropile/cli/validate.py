@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Final
 
 from astropile.catalog import list_subsets
 from astropile.cli.exit_codes import ExitCode
 from astropile.cli.output import Printer, count_text, printable
+from astropile.cli.trees import local_tree
 from astropile.layout import ROOT_FILE
 from astropile.validate import ValidationReport, validate_catalog
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         The command's parser.
     """
     parser.add_argument(
-        "tree", metavar="TREE", type=Path, help="a data folder or a subset's folder"
+        "tree", metavar="TREE", type=local_tree, help="a data folder or a subset's folder"
     )
 
 

@@ -23,7 +23,7 @@ from astropile.catalog import Catalog, list_subsets, open_catalog
 from astropile.errors import MatchError, TreeNotFoundError
 from astropile.layout import ROOT_FILE
 from astropile.match.motion import MovingPositions, epoch_of_jd
-from astropile.store.protocol import is_url
+from astropile.store.protocol import is_url, tree_path
 
 Floats = NDArray[np.float64]
 
@@ -471,7 +471,7 @@ def _dataset(dataset: Any) -> tuple[_Columns, str, None]:
 
 def _path(value: Any) -> tuple[_Columns, str, Catalog | None]:
     if is_url(value):
-        return _tree(open_catalog(value))
+        return _behind_url(value)
     path = Path(value).expanduser()
     name = path.name.removesuffix(".gz").removesuffix(".bz2")
     stem = Path(name).stem or name
@@ -484,6 +484,19 @@ def _path(value: Any) -> tuple[_Columns, str, Catalog | None]:
     if not path.is_file():
         raise TreeNotFoundError(str(path), "there is no such folder, nor file")
     return _file(path, Path(name).suffix.lower()), stem, None
+
+
+def _behind_url(url: str) -> tuple[_Columns, str, Catalog]:
+    """Open a tree in a store; nothing else is read over a network."""
+    only = "trees are read from URLs; download other tables first"
+    path = tree_path(url)
+    suffix = Path(path.name.removesuffix(".gz").removesuffix(".bz2")).suffix.lower()
+    if suffix in {*_FITS, *_VOTABLE, *_PARQUET, ".ecsv", ".csv", ".tsv"}:
+        raise MatchError(str(path), f"the URL of a tree ({only})", f"a {suffix} file")
+    try:
+        return _tree(open_catalog(url))
+    except TreeNotFoundError as error:
+        raise TreeNotFoundError(error.path, f"{error.reason}; {only}") from error
 
 
 def _hats(path: Path) -> _Columns:

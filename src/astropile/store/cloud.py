@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from astropile.errors import MissingExtraError, StoreError
-from astropile.store.protocol import RemoteOptions, Store, Version
+from astropile.store.protocol import RemoteOptions, Store, Version, first_line, without_secrets
 
 
 class CloudStore(Store):
@@ -50,7 +50,7 @@ class CloudStore(Store):
         try:
             self._store: Any = from_url(self.url, **settings)
         except BaseError as error:
-            raise ValueError(f"{url}: {error}") from error
+            raise ValueError(f"{without_secrets(url)}: {first_line(error)}") from error
 
     def url_of(self, key: str) -> str:
         """
@@ -119,7 +119,7 @@ class CloudStore(Store):
             found = self._obstore.get(self._store, key, options=options)
         except FileNotFoundError:
             raise
-        except (self._error, OSError) as error:
+        except (self._error, OSError, ValueError) as error:
             raise self._failure(key, error) from error
         meta = found.meta
         self._pin(key, Version(int(meta["size"]), str(meta["e_tag"] or meta["last_modified"])))
@@ -132,7 +132,7 @@ class CloudStore(Store):
         self._count(key, n_bytes=end - start)
         try:
             content = memoryview(found.bytes())
-        except (self._error, OSError) as error:
+        except (self._error, OSError, ValueError) as error:
             raise self._failure(key, error) from error
         if len(content) != end - start:
             raise StoreError(where, f"{end - start} bytes", f"{len(content)} bytes")
@@ -145,5 +145,4 @@ class CloudStore(Store):
                 "the object as it was first read",
                 "another: it was replaced meanwhile",
             )
-        said = " ".join(str(error).split())[:300]
-        return StoreError(self.url_of(key), "its bytes", f"{type(error).__name__}: {said}")
+        return StoreError(self.url_of(key), "its bytes", first_line(error))

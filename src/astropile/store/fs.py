@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from astropile.errors import MissingExtraError, StoreError
-from astropile.store.protocol import RemoteOptions, Store, Version
+from astropile.store.protocol import RemoteOptions, Store, Version, first_line, without_secrets
 
 _TAGS = ("ETag", "etag", "e_tag", "VersionId", "version_id", "generation", "LastModified", "mtime")
 
@@ -47,6 +47,11 @@ class FsspecStore(Store):
         except ImportError as error:
             kind = url.partition("://")[0]
             raise MissingExtraError(f"a tree at {kind}:// ({error})", "remote") from error
+        except ValueError as error:
+            raise ValueError(f"{without_secrets(url)}: {first_line(error)}") from error
+        except Exception as error:
+            # File systems raise what the libraries below them do.
+            raise StoreError(without_secrets(url), "a store", first_line(error)) from error
         self._root = root.rstrip("/")
 
     def _start_afresh(self) -> None:
@@ -91,7 +96,7 @@ class FsspecStore(Store):
             entries = self._fs.ls(self._at(key), detail=True)
         except FileNotFoundError:
             return ()
-        except (OSError, NotImplementedError):
+        except Exception:  # noqa: BLE001 - whatever the library below raises: it cannot list
             return None
         return tuple(
             str(entry["name"]).rstrip("/").rpartition("/")[2]
@@ -163,8 +168,8 @@ class FsspecStore(Store):
             facts = self._fs.info(path)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise StoreError(self.url_of(key), "its size", str(error)) from error
+        except Exception as error:
+            raise StoreError(self.url_of(key), "its size", first_line(error)) from error
         if facts["type"] != "file":
             return None
         tags = [str(facts[name]) for name in _TAGS if facts.get(name)]
@@ -177,6 +182,5 @@ class FsspecStore(Store):
             return call(*args, **kwargs)
         except StoreError:
             raise
-        except (OSError, ValueError) as error:
-            found = f"{type(error).__name__}: {error}"
-            raise StoreError(self.url_of(key), "its bytes", found) from error
+        except Exception as error:
+            raise StoreError(self.url_of(key), "its bytes", first_line(error)) from error

@@ -43,7 +43,7 @@ GAP_NBYTES: Final = 65536
 SLACK_NBYTES: Final = 16384
 """So many bytes of an object may be fetched for nothing, besides some hundredths of it."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -677,8 +677,8 @@ def is_url(path: object) -> bool:
 
     Examples
     --------
-    >>> is_url("s3://bucket/hsc"), is_url("data/hsc")
-    (True, False)
+    >>> is_url("s3://bucket/hsc"), is_url("simplecache::s3://bucket/hsc"), is_url("data/hsc")
+    (True, True, False)
     """
     return isinstance(path, str) and _URL.match(path) is not None
 
@@ -715,8 +715,55 @@ def tree_path(
     return Path(path).expanduser()
 
 
+def first_line(error: BaseException) -> str:
+    """
+    Give what an error of another library says, without what follows its first line.
+
+    Parameters
+    ----------
+    error : BaseException
+        The error.
+
+    Returns
+    -------
+    str
+        Its kind and its first line.
+
+    Examples
+    --------
+    >>> first_line(OSError(" no route to host "))
+    'OSError: no route to host'
+    """
+    lines = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *(line.strip()[:300] for line in lines[:1])])
+
+
+def without_secrets(url: str) -> str:
+    """
+    Give a URL as it may stand in messages.
+
+    Parameters
+    ----------
+    url : str
+        The URL.
+
+    Returns
+    -------
+    str
+        It, without names, passwords and queries.
+
+    Examples
+    --------
+    >>> without_secrets("ftp://me:secret@host/tree?key=1")
+    'ftp://host/tree'
+    """
+    return re.sub(r"//[^/@]*@", "//", url).partition("?")[0]
+
+
 def _open(url: str, options: RemoteOptions) -> Store:
-    match url.partition("://")[0].lower():
+    kind, mark, rest = url.partition("://")
+    url = kind.lower() + mark + rest
+    match kind.lower():
         case "http" | "https":
             from astropile.store.http import HttpStore
 

@@ -25,18 +25,6 @@ _SIZES: Final = (
 """Size categories of Hugging Face's dataset cards."""
 
 
-def write_card(data_dir: Path) -> None:
-    """
-    Write the README of a data folder from its subsets.
-
-    Parameters
-    ----------
-    data_dir : Path
-        The data folder.
-    """
-    publish_bytes(data_dir / README_FILE, card_text(data_dir).encode())
-
-
 def refresh_card(data_dir: Path) -> None:
     """
     Write the README of a data folder if it is not what its subsets say.

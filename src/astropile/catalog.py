@@ -280,16 +280,21 @@ class Catalog(SkySelections, Queries, Outputs):
             If a name is not among `light_columns`.
         FormatError
             If the catalogue does not hold as many rows as the subset.
+        StoreError
+            If the subset is behind a URL and its store fails.
         """
         names = list(self.light_columns if columns is None else columns)
         self._check(names, self.light_columns)
-        table = read_hats(self.path / CATALOG_DIR, names)
+        table = self._read_light(names)
         self._check_root()
         if len(table) != len(self):
             raise FormatError(
                 str(self.path / CATALOG_DIR), f"{len(self)} rows as the subset", f"{len(table)}"
             )
         return table.select(names)
+
+    def _read_light(self, names: list[str]) -> pa.Table:
+        return read_hats(self.path / CATALOG_DIR, names)
 
     def _check(self, names: Iterable[str], known: Collection[str]) -> None:
         for name in names:

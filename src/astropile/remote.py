@@ -87,39 +87,10 @@ class RemoteCatalog(Catalog):
 
     # -- the catalogue
 
-    def light(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """
-        Read light columns (one number or string each) of every object.
-
-        Parameters
-        ----------
-        columns : sequence of str, optional
-            Which; by default all of `light_columns`.
-
-        Returns
-        -------
-        pyarrow.Table
-            One row per object, in order of the row numbers.
-
-        Raises
-        ------
-        UnknownColumnError
-            If a name is not among `light_columns`.
-        FormatError
-            If the catalogue does not hold as many rows as the subset.
-        StoreError
-            If the store fails.
-        """
+    def _read_light(self, names: list[str]) -> pa.Table:
         from astropile.hats_remote import read_columns
 
-        names = list(self.light_columns if columns is None else columns)
-        self._check(names, self.light_columns)
-        folder = self.path / CATALOG_DIR
-        table = read_columns(folder, names, self.snapshot)
-        self._check_root()
-        if len(table) != len(self):
-            raise FormatError(str(folder), f"{len(self)} rows as the subset", f"{len(table)}")
-        return table
+        return read_columns(self.path / CATALOG_DIR, names, self.snapshot)
 
     def _relation(self, schema: pa.Schema) -> pa.Table:
         from astropile.hats_remote import read_columns

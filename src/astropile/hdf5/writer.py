@@ -37,7 +37,6 @@ GROUPS: Final = ("shared", "ragged")
 _FILTERS: Final = {"shuffle": True, "compression": "gzip", "compression_opts": 4}
 
 _LIBVER: Final = ("v108", "v110")
-_DIMS_TEXT: Final = "."
 
 
 @dataclass(frozen=True)
@@ -328,7 +327,7 @@ def _write_offsets(
     axes = [column.shape.index(dim) for dim in ragged]
     lengths = values.shapes[:, axes]
     offsets = np.concatenate(([0], np.cumsum(lengths.prod(axis=1)))).astype("<i8")
-    name = _DIMS_TEXT.join(ragged)
+    name = ".".join(ragged)
     counted = " x ".join(ragged)
     dataset = group.create_dataset(f"{name}.offsets", data=offsets)
     _set_attribute(dataset, "description", f"Where each object starts, counted in {counted}.")

@@ -86,13 +86,15 @@ def take_turns(
     scale: Callable[[float, np.ndarray], float],
     repeats: int,
     seldom: dict[str, int] | None = None,
+    fewer: dict[str, int] | None = None,
     cold: dict[str, list[Path]] | None = None,
     needed: Callable[[np.ndarray], float] | None = None,
 ) -> list[Result]:
     """
     Time runs that take turns, in another order each round, each round on the same rows.
 
-    The first run is what the others are compared with. `seldom` limits the rounds of slow ones;
+    The first run is what the others are compared with. `seldom` limits the rounds of slow ones,
+    `fewer` the rows that they are given of each round's;
     `cold` gives the files to drop before a run; `needed` the bytes a cold run must read.
     """
     values: dict[str, list[float]] = {name: [] for name in runs}
@@ -108,10 +110,11 @@ def take_turns(
             if cold is not None:
                 forget(cold[name])
             before = bytes_from_disk() if cold is not None else 0
+            given = rows[: fewer[name]] if fewer and name in fewer else rows
             cpu, started = time.process_time(), time.perf_counter()
-            kept = run(rows)
-            values[name].append(scale(time.perf_counter() - started, rows))
-            work[name].append(scale(time.process_time() - cpu, rows))
+            kept = run(given)
+            values[name].append(scale(time.perf_counter() - started, given))
+            work[name].append(scale(time.process_time() - cpu, given))
             if cold is not None and needed is not None:
                 disk[name].append((bytes_from_disk() - before) / needed(rows))
             del kept

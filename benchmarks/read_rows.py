@@ -1,7 +1,7 @@
 """
-Time the reading of rows against memmap, pread, h5py, Parquet, Lance, Zarr and v1's loop.
+Time the reading of rows against memmap, pread, h5py, Parquet, Lance, Zarr, `datasets` and v1's loop.
 
-    python benchmarks/read_rows.py [--rows 400] [--repeats 15] [--folder DIR] [--json FILE]
+    python benchmarks/read_rows.py [--rows 1000] [--repeats 15] [--folder DIR] [--json FILE]
 
 Stamp rows are 5x160x160 float32 flux and ivar, a boolean mask, and scalars: 1.15 MB. Runs take
 turns on the same random rows, medians are given, and every peer has to return the values that
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -250,13 +251,12 @@ def stamp_rows(folder: Path, n: int, repeats: int) -> list[Result]:
         "v1's loop on the fast file": partial(v1_loop, paths["fast"], names),
     }
     files = {name: [paths["compact" if "compact" in name else "fast"]] for name in runs}
-    few = min(n, 100)
     v1 = folder / "v1.hdf5"
     with h5py.File(v1, "w") as file:
         for name, values in data.items():
-            file.create_dataset(name, data=values[:few], compression="gzip", chunks=True)
+            file.create_dataset(name, data=values, compression="gzip", chunks=True)
     as_v1 = "v1's loop on a file as v1 writes it"
-    runs[as_v1] = lambda rows: v1_loop(v1, names, rows % few)
+    runs[as_v1] = partial(v1_loop, v1, names)
     table = as_table(data)
     for label, size in (("one row group", n), ("100-row groups", 100)):
         path = folder / f"{size}.parquet"
@@ -289,6 +289,10 @@ def stamp_rows(folder: Path, n: int, repeats: int) -> list[Result]:
     checked = {name: run for name, run in runs.items() if name != as_v1}
     check(checked, choose(), data)
     check({as_v1: runs[as_v1]}, np.arange(2), data)
+    if has("datasets"):
+        for name, tree in (("fast", fast), ("compact", compact)):
+            runs[f"dset[[...]] of {name}"] = partial(by_batch, lazily(tree, names))
+            runs[f"dset[i] of {name}"] = partial(one_by_one, lazily(tree, names))
     slow = {as_v1: 1, "Parquet, one row group": 2, "Parquet, 100-row groups": 2}
     slow |= {"Zarr v3, 50-row shards": 5, "v1's loop on the fast file": 5}
     slow |= {"h5py batched, compact": 5}
@@ -300,7 +304,10 @@ def stamp_rows(folder: Path, n: int, repeats: int) -> list[Result]:
         scale=lambda seconds, rows: 1e3 * seconds / len(rows),
         repeats=repeats,
         seldom=slow,
+        fewer={as_v1: 2},
     )
+    if has("datasets"):
+        results += through_datasets(folder, fast, compact, data)
     cold = ["astropile fast", "astropile compact", "pread of the same bytes, reused"]
     cold += ["numpy memmap", "h5py batched, fast", "Lance take"]
     cold_runs = {name: runs[name] for name in cold if name in runs}
@@ -327,6 +334,64 @@ def stamp_rows(folder: Path, n: int, repeats: int) -> list[Result]:
             print(f"  (compact: {read:.3f} of its stored bytes, which are {share:.2f} times fewer)")
     results += scans(folder, fast, compact, data, repeats)
     return results + loader(fast, data, n, repeats)
+
+
+def lazily(catalog: Any, names: list[str]) -> Any:
+    """Open a tree as a Hugging Face dataset of some columns, in the format that keeps dtypes."""
+    from astropile import load_dataset
+
+    return load_dataset(catalog.path, columns=names).with_format("astropile")
+
+
+def by_batch(dataset: Any, rows: np.ndarray) -> Arrays:
+    return {name: np.asarray(values) for name, values in dataset[rows.tolist()].items()}
+
+
+def one_by_one(dataset: Any, rows: np.ndarray) -> list[Any]:
+    return [dataset[int(row)] for row in rows]
+
+
+def through_datasets(folder: Path, fast: Any, compact: Any, data: Arrays) -> list[Result]:
+    """All rows as a stream; `datasets`' own HDF5 reader makes its Arrow copy first, or streams."""
+    import datasets
+    from astropile import load_dataset
+
+    datasets.disable_progress_bars()
+    names, n = list(data), len(data["FLUX"])
+    gigabytes = sum(values.nbytes for values in data.values()) / 1e9
+    few = min(n, 100)
+
+    def stream(opened: Any, most: int) -> float:
+        started = time.perf_counter()
+        for number, example in enumerate(opened):
+            if number + 1 == most:
+                break
+        flux = np.asarray(example["FLUX"])
+        seconds = time.perf_counter() - started
+        if not np.array_equal(flux.reshape(STAMP), data["FLUX"][number]):
+            raise SystemExit("a streamed row is not what was written")
+        return 1e3 * seconds / most
+
+    results = []
+    for name, tree in (("fast", fast), ("compact", compact)):
+        opened = load_dataset(tree.path, columns=names, streaming=True).with_format("astropile")
+        results.append(Result("a stream of rows", f"astropile {name}", stream(opened, n), "ms/row", 1))
+    files = [str(fast.shards[0].path)]
+    own = datasets.load_dataset("hdf5", data_files=files, split="train", streaming=True)
+    own = own.select_columns(names).with_format("numpy")
+    results.append(Result("a stream of rows", "datasets' hdf5", stream(own, few), "ms/row", 0))
+    started = time.perf_counter()
+    cache = folder / "arrow"
+    datasets.load_dataset("hdf5", data_files=files, split="train", cache_dir=str(cache))
+    seconds = time.perf_counter() - started
+    written = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+    extra = {"GB written": written / 1e9, "GB of rows": gigabytes}
+    copy = Result("a stream of rows", "datasets' hdf5, to open", 1e3 * seconds / n, "ms/row", 0)
+    results.append(replace(copy, extra=extra))
+    first = results[0].value
+    results = [replace(result, ratio=result.value / first) for result in results]
+    show(results)
+    return results
 
 
 def _stored_nbytes(path: Path, names: list[str]) -> int:
@@ -540,7 +605,7 @@ def many_shards(folder: Path) -> list[Result]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rows", type=int, default=400)
+    parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--folder", default=None, help="where files are made; a disk, not memory")
     parser.add_argument("--json", default=None, metavar="FILE", help="- for standard output")
@@ -554,7 +619,7 @@ def main() -> None:
         if "codec" in chosen.only:
             results += codec(chosen.repeats)
         if "spectra" in chosen.only or "shards" in chosen.only:
-            results += spectrum_rows(folder / "spectra", 5 * chosen.rows, chosen.repeats)
+            results += spectrum_rows(folder / "spectra", 2 * chosen.rows, chosen.repeats)
         if "shards" in chosen.only:
             results += many_shards(folder / "spectra")
         if "stamps" in chosen.only:

@@ -9,34 +9,59 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import importlib
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from astropile._version import __version__
-from astropile.cli import build, demo, info, match, rewrite, show, surveys, validate
 from astropile.cli.exit_codes import ExitCode
 from astropile.cli.failures import UsageError, explain
 
-_COMMANDS: Final = {
-    "demo": demo,
-    "surveys": surveys,
-    "build": build,
-    "info": info,
-    "show": show,
-    "match": match,
-    "rewrite": rewrite,
-    "validate": validate,
-}
+
+class _Commands(Mapping[str, Any]):
+    """The modules of the commands, imported when they are asked for: one command starts fast."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        return importlib.import_module(f"astropile.cli.{name}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+_COMMANDS: Final = _Commands(
+    "demo",
+    "surveys",
+    "build",
+    "info",
+    "show",
+    "match",
+    "rewrite",
+    "validate",
+)
 
 _RESUME: Final = {
     "build": "the same command goes on where it was",
     "rewrite": "the same command goes on where it was",
     "demo": "the same command goes on with what is finished",
+    "get": "the same command goes on where it was",
+    "verify": "the same command goes on where it was",
+    "repair": "the same command goes on where it was",
 }
 
 _EPILOG: Final = """\
@@ -62,9 +87,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     """
     Make the parser of the whole command.
+
+    Parameters
+    ----------
+    only : str, optional
+        The one command that is known to be given; by default all are there.
 
     Returns
     -------
@@ -73,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     """
     parser = _Parser(
         prog="astropile",
-        description="Astronomical surveys as training data: build, look at and match trees.",
+        description="Astronomical surveys as training data: build, fetch, check, look at and match trees.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_common(None)],
@@ -84,7 +114,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", title="commands", parser_class=_Parser
     )
-    for name, module in _COMMANDS.items():
+    for name in _COMMANDS if only is None else [only]:
+        module = _COMMANDS[name]
         one = commands.add_parser(
             name,
             help=module.HELP,
@@ -133,7 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _terminable():
             _check_command(words)
-            args = make_parser().parse_args(words)
+            only = words[0] if words and words[0] in _COMMANDS else None
+            args = make_parser(only).parse_args(words)
             _settle_bars(args)
             code = _COMMANDS[args.command].run(args)
             sys.stdout.flush()

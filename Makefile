@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Real survey files, where they are at hand.
 DATA ?= $(wildcard ../shared/data)
 
-.PHONY: setup check format test demo bench build clean
+.PHONY: setup frameworks check format test demo bench build clean
 
 setup: $(VENV)/ready
 
@@ -12,6 +12,10 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
+
+# For the tests that use them, else skipped. This release of PyTorch has a build for processors only.
+frameworks: setup
+	$(BIN)/python -m pip install --quiet torch==2.13.0 jax==0.10.2
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -26,9 +26,57 @@ REJECTED_FILE: Final = "rejected.jsonl"
 SUFFIXES: Final = (".hdf5", ".hdf", ".h5")
 """Suffixes read; the first is the one written."""
 
+MAX_DEPTH: Final = 8
+"""A path inside a subset has at most so many words."""
+
+_WORD = re.compile(r"[A-Za-z0-9._=+-]{1,255}")
+_DEVICES: Final = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(10))}
+)
 _PARTITION = re.compile(r"healpix=(\d+)")
 _SHARD = re.compile(r"(\d+)-of-(\d+)\.(?:hdf5|hdf|h5)")
 _SUBSET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+def check_path(path: str) -> str:
+    """
+    Return `path` if it can be the name of a file inside a subset, on any system.
+
+    Parameters
+    ----------
+    path : str
+        Words of letters, digits and ``. _ = + -`` with slashes between, from the subset's folder
+        on.
+
+    Returns
+    -------
+    str
+        The same path.
+
+    Raises
+    ------
+    ValueError
+        If it has another character, more than `MAX_DEPTH` words, an empty one, one of more than
+        255 bytes, one that ends with a dot (as ``.`` and ``..`` do), or one that is a device of
+        Windows.
+
+    Examples
+    --------
+    >>> check_path("healpix=12/001-of-001.hdf5")
+    'healpix=12/001-of-001.hdf5'
+    """
+    words = path.split("/")
+    if len(words) > MAX_DEPTH or any(
+        not _WORD.fullmatch(word)
+        or word.endswith(".")
+        or word.partition(".")[0].lower() in _DEVICES
+        for word in words
+    ):
+        raise ValueError(
+            f"a file inside a subset is named with letters, digits and . _ = + -, at most "
+            f"{MAX_DEPTH} words with slashes between, not {path[:300]!r}"
+        )
+    return path
 
 
 @dataclass(frozen=True, order=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,13 @@ from astropile._version import __version__
 from astropile.errors import FormatError, FormatVersionError, TreeNotFoundError
 from astropile.facts import survey_from_json, survey_to_json
 from astropile.healpix import check_order, n_pixels
-from astropile.layout import MANIFEST_DIR, ROOT_FILE, manifest_file
+from astropile.layout import (
+    MANIFEST_DIR,
+    ROOT_FILE,
+    check_path,
+    manifest_file,
+    parse_shard_file,
+)
 from astropile.names import FORMAT_VERSION
 from astropile.schema import Survey
 from astropile.store.protocol import RemotePath, TreePath
@@ -27,6 +34,15 @@ BLOCK_NBYTES: Final = 4 * 2**20
 """Files are hashed whole and by blocks of this size."""
 
 MAX_ROOT_NBYTES: Final = 256 * 2**20
+
+MAX_MANIFEST_NBYTES: Final = 64 * 2**20
+"""The manifest of a partition is refused where it is larger."""
+
+MAX_BLOCK_NBYTES: Final = 64 * 2**20
+"""Blocks are held in memory while they are hashed: larger ones are refused."""
+
+MAX_NUMBER: Final = 2**53
+"""Sizes and counts are below it: every reader of JSON keeps them whole."""
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -277,11 +293,16 @@ def parse_json(content: bytes, where: str) -> Any:
             raise ValueError("a key stands there twice")
         return values
 
-    def refuse(text: str) -> float:
-        raise ValueError(f"{text} is not a number of JSON")
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"{text[:30]} is not a finite number of JSON")
+        return number
 
     try:
-        return json.loads(content, object_pairs_hook=once, parse_constant=refuse)
+        return json.loads(
+            content, object_pairs_hook=once, parse_constant=finite, parse_float=finite
+        )
     except (ValueError, RecursionError) as error:
         raise FormatError(where, "JSON", str(error)) from error
 
@@ -359,9 +380,9 @@ def read_root(subset_path: TreePath) -> Root:
     where = str(path)
     check_version(facts.get("format", "") if isinstance(facts, dict) else "", where)
     try:
-        order = check_order(facts["order"])
+        order = check_order(_whole(facts["order"]))
         partitions = tuple(
-            Partition(int(ipix), tuple(int(n) for n in counts))
+            Partition(_whole(ipix), tuple(_whole(n) for n in counts))
             for ipix, counts in facts["partitions"]
         )
         root = Root(
@@ -415,7 +436,8 @@ def read_manifest(subset_path: Path, ipix: int) -> dict[str, Any]:
     path = subset_path / MANIFEST_DIR / manifest_file(ipix)
     if not path.is_file():
         raise FormatError(str(path), "the manifest of a partition", "no such file")
-    return parse_manifest(path.read_bytes(), str(path))
+    with path.open("rb") as file:
+        return parse_manifest(file.read(MAX_MANIFEST_NBYTES + 1), str(path))
 
 
 def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
@@ -439,22 +461,26 @@ def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
     FormatError
         If it breaks the format; `FormatVersionError` if its version is not known.
     """
+    if len(content) > MAX_MANIFEST_NBYTES:
+        raise FormatError(where, f"at most {MAX_MANIFEST_NBYTES} bytes", "more")
     values = parse_json(content, where)
     if not isinstance(values, dict):
         raise FormatError(where, "the manifest of a partition", type(values).__name__)
     check_version(values.get("format"), where)
     for name in ("order", "healpix"):
         _check_number(values, name, where)
-    _check_number(values, "block_size", where, least=1)
+    _check_number(values, "block_size", where, least=1, most=MAX_BLOCK_NBYTES)
     rows, shards = values.get("rows"), values.get("shards")
     if not isinstance(rows, dict) or not isinstance(shards, list):
         raise FormatError(where, "rows (an object) and shards (a list)", "something else")
     _check_number(rows, "size", f"{where}, rows")
     _check_hash(rows.get("sha256"), f"{where}, rows")
+    names: set[str] = set()
     for number, entry in enumerate(shards, 1):
         inside = f"{where}, shard {number}"
         if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
             raise FormatError(inside, "an object that names its file", "something else")
+        _check_file(entry["file"], names, inside)
         _check_number(entry, "size", inside)
         _check_number(entry, "n_objects", inside, least=1)
         _check_hash(entry.get("sha256"), inside)
@@ -467,10 +493,32 @@ def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
     return values
 
 
-def _check_number(values: Mapping[str, Any], name: str, where: str, least: int = 0) -> None:
+def _whole(number: Any) -> int:
+    """Give a whole number; neither text, nor truth, nor a fraction is one."""
+    if type(number) is not int:
+        raise TypeError(f"a whole number was expected, not {_shown(number)}")
+    return number
+
+
+def _check_file(name: str, names: set[str], where: str) -> None:
+    """Refuse what no shard is named, and two names that some file systems do not tell apart."""
+    try:
+        is_shard = parse_shard_file(check_path(name)) is not None
+    except ValueError:
+        is_shard = False
+    if not is_shard:
+        raise FormatError(where, "the name of a shard, as 001-of-002.hdf5", _shown(name))
+    if name.lower() in names:
+        raise FormatError(where, "each file once", f"{name!r} again")
+    names.add(name.lower())
+
+
+def _check_number(
+    values: Mapping[str, Any], name: str, where: str, least: int = 0, most: int = MAX_NUMBER
+) -> None:
     number = values.get(name)
-    if type(number) is not int or number < least:
-        raise FormatError(where, f"{name}, a whole number from {least}", _shown(number))
+    if type(number) is not int or not least <= number <= most:
+        raise FormatError(where, f"{name}, a whole number from {least} to {most}", _shown(number))
 
 
 def _check_hash(value: Any, where: str) -> None:
@@ -479,4 +527,6 @@ def _check_hash(value: Any, where: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
+    if isinstance(value, str):
+        return repr(value[:300])
+    return repr(value) if isinstance(value, int | float | None) else type(value).__name__

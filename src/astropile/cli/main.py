@@ -103,7 +103,7 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     """
     parser = _Parser(
         prog="astropile",
-        description="Astronomical surveys as training data: build, fetch, check, look at and match trees.",
+        description="Astronomical surveys as training data: build, fetch, check and match trees.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_common(None)],

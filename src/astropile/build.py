@@ -48,7 +48,7 @@ from astropile.manifest import (
 )
 from astropile.names import COMMON_COLUMNS, HEALPIX_29, ROW_COLUMN, SHARD_COLUMN
 from astropile.publish import publish_bytes
-from astropile.schema import Ragged, Rejected, Survey
+from astropile.schema import Ragged, Rejected, Survey, Unit
 from astropile.spool import Spool
 from astropile.subset import SubsetWriter, take_final_name, work_folder
 from astropile.surveys import get_survey
@@ -179,11 +179,6 @@ def build_catalog(
     units = list(chosen.units(native))
     if not units:
         raise BuildError(str(final), f"no file of survey {chosen.name!r} below {native}")
-    doubled = [key for key, count in Counter(unit.key for unit in units).items() if count > 1]
-    if doubled:
-        raise BuildError(str(final), f"two units of input have one name: {doubled[0]!r}")
-    data_dir.mkdir(parents=True, exist_ok=True)
-    bars = sys.stderr.isatty() if progress is None else progress
     plan = {
         "survey": hashlib.sha256(dump_json(survey_to_json(chosen))).hexdigest(),
         "reader": reader_hash(chosen),
@@ -193,14 +188,78 @@ def build_catalog(
         "layout": layout,
         "shard_nbytes": shard_nbytes,
     }
+    return build_units(
+        chosen,
+        units,
+        native,
+        final,
+        plan,
+        duplicates=duplicates,
+        tolerance=tolerance,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def build_units(
+    survey: Survey,
+    units: list[Unit],
+    native: Path,
+    final: Path,
+    plan: Mapping[str, Any],
+    *,
+    duplicates: str,
+    tolerance: float,
+    overwrite: bool,
+    progress: bool | None = None,
+    lists: Mapping[str, bytes] | None = None,
+) -> BuildReport:
+    """
+    Build a subset of units of input: both passes, and the final name.
+
+    Parameters
+    ----------
+    survey : Survey
+        The survey; its `read` gives the objects of a unit.
+    units : list of Unit
+        The pieces of input.
+    native : Path
+        The folder they are in.
+    final : Path
+        Folder of the subset.
+    plan : mapping
+        What is built of what, as JSON values: an interrupted build goes on with the same. Its
+        ``order``, ``layout`` and ``shard_nbytes`` are those of the tree.
+    duplicates, tolerance, overwrite, progress
+        As for `build_catalog`.
+    lists : mapping of str to bytes, optional
+        Files to put beside the manifests, or in place of the lists that a build writes.
+
+    Returns
+    -------
+    BuildReport
+        What was done.
+
+    Raises
+    ------
+    BuildError, SchemaError, OSError
+        As for `build_catalog`.
+    """
+    doubled = [key for key, count in Counter(unit.key for unit in units).items() if count > 1]
+    if doubled:
+        raise BuildError(str(final), f"two units of input have one name: {doubled[0]!r}")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    bars = sys.stderr.isatty() if progress is None else progress
     with work_folder(final, plan) as work:
-        sizes = read_units(chosen, units, native, work / "spool", bars=bars)
-        resolved = chosen.resolve(sizes)
-        second = _Build(resolved, work, final, order, layout, shard_nbytes)
+        sizes = read_units(survey, units, native, work / "spool", bars=bars)
+        resolved = survey.resolve(sizes)
+        second = _Build(resolved, work, final, plan["order"], plan["layout"], plan["shard_nbytes"])
         second.keep_units({unit.key for unit in units})
         report = second.run(duplicates, tolerance, bars=bars)
+        for file, content in (lists or {}).items():
+            publish_bytes(work / "tree" / MANIFEST_DIR / file, content)
         take_final_name(work / "tree", final, overwrite=overwrite)
-    refresh_card(data_dir)
+    refresh_card(final.parent)
     return report
 
 

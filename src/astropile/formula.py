@@ -140,6 +140,50 @@ def names_in(expression: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def rename_in(expression: str, new_name: Callable[[str], str]) -> str:
+    """
+    Give columns other names in a formula.
+
+    Parameters
+    ----------
+    expression : str
+        The formula.
+    new_name : callable
+        Gives the new name of a column.
+
+    Returns
+    -------
+    str
+        The same formula of the columns under their new names.
+
+    Raises
+    ------
+    ValueError
+        If the text is not a formula, or a new name is not one that a formula can have.
+
+    Examples
+    --------
+    >>> rename_in("22.5 - 2.5 * log10(FLUX_R)", lambda name: f"desi.{name}")
+    '22.5 - 2.5 * log10(desi.FLUX_R)'
+    """
+    columns = frozenset(names_in(expression))
+
+    class Renamer(ast.NodeTransformer):
+        def _renamed(self, node: ast.expr) -> ast.expr:
+            name = _dotted(node)
+            return ast.Name(new_name(name)) if name in columns else node
+
+        visit_Name = visit_Attribute = _renamed  # noqa: N815 - names that ast gives
+
+    # The tree that was parsed is kept for the next who asks.
+    tree = Renamer().visit(ast.parse(expression, mode="eval").body)
+    renamed = ast.unparse(tree)
+    wanted = tuple(new_name(name) for name in names_in(expression))
+    if names_in(renamed) != wanted:
+        raise ValueError(f"no names for a formula: {', '.join(wanted)}")
+    return renamed
+
+
 def evaluate(expression: str, values: Mapping[str, Any], dtype: str | None = None) -> NDArray[Any]:
     """
     Work out a formula on arrays, in float64.

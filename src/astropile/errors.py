@@ -14,6 +14,7 @@ Every error raised on purpose.
     ├── UnknownColumnError     (LookupError)  name, nearest name, where it was sought
     ├── QueryError             (ValueError)   a question in SQL that cannot be answered
     ├── MatchError             (ValueError)   radius or positions that cannot be matched
+    ├── IntegrityError         (ValueError)   bytes are not those that a hash or a size promised
     ├── StoreError             (OSError)      a server failed, or did not give what was asked for
     └── MissingExtraError      (ImportError)  feature, and the extra to install
 
@@ -234,6 +235,26 @@ class MatchError(AstroPileError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.what}: expected {self.expected}, found {self.found}"
+
+
+class IntegrityError(AstroPileError, ValueError):
+    """
+    Bytes are not those that a manifest, a hash or a size promised.
+
+    Parameters
+    ----------
+    where : str
+        The file, and the bytes of it where that helps.
+    expected, found : str
+        What was promised and what came.
+    """
+
+    def __init__(self, where: str, expected: str, found: str) -> None:
+        super().__init__(str(where), expected, found)
+        self.where, self.expected, self.found = str(where), expected, found
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, found {self.found}"
 
 
 class StoreError(AstroPileError, OSError):

@@ -17,6 +17,7 @@ ALL = [
     errors.UnknownColumnError("FLUXX", "toy/main", ("FLUX", "IVAR")),
     errors.MatchError("match_radius", "a number of arcsec >= 0", "-1.0"),
     errors.QueryError("z >", "syntax error"),
+    errors.IntegrityError("a.hdf5, block 3", "the SHA-256 of its manifest", "another"),
     errors.StoreError("http://127.0.0.1/hsc/a.hdf5", "bytes 0-9", "503 Service Unavailable"),
     errors.MissingExtraError("a figure", "plot"),
 ]

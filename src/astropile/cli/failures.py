@@ -14,6 +14,7 @@ from astropile.errors import (
     BuildError,
     FormatError,
     FormatVersionError,
+    IntegrityError,
     StoreError,
     TreeNotFoundError,
     UnknownSurveyError,
@@ -110,6 +111,8 @@ def explain(error: BaseException, args: argparse.Namespace) -> Failure:
             return Failure(ExitCode.REFUSED, message, hint)
         case BuildError(reason=reason):
             return Failure(ExitCode.REFUSED, message, _build_hint(reason, args))
+        case IntegrityError():
+            return Failure(ExitCode.INTEGRITY, message)
         case StoreError() | ConnectionError() | TimeoutError():
             return Failure(ExitCode.NETWORK, message)
         case AstroPileError():

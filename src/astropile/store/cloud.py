@@ -89,6 +89,34 @@ class CloudStore(Store):
             return None
         return tuple(str(one).rstrip("/").rpartition("/")[2] for one in found["common_prefixes"])
 
+    def version(self, key: str) -> Version:
+        """
+        Give size and version of an object as it is now.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+
+        Returns
+        -------
+        Version
+            Both.
+
+        Raises
+        ------
+        StoreError
+            If there is no such object, or the store fails.
+        """
+        self._count(key, requests=1)
+        try:
+            meta = self._obstore.head(self._store, key)
+        except FileNotFoundError as error:
+            raise StoreError(self.url_of(key), "a file that is there", "no such object") from error
+        except (self._error, OSError, ValueError) as error:
+            raise self._failure(key, error) from error
+        return Version(int(meta["size"]), str(meta["e_tag"] or meta["last_modified"]))
+
     def _read_whole(self, key: str, limit: int) -> bytes | None:
         try:
             found = self._get(key, {})

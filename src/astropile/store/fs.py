@@ -149,6 +149,30 @@ class FsspecStore(Store):
         """
         self._met(key, size)
 
+    def version(self, key: str) -> Version:
+        """
+        Give size and version of an object as it is now.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+
+        Returns
+        -------
+        Version
+            Both.
+
+        Raises
+        ------
+        StoreError
+            If there is no such object, or the store fails.
+        """
+        version = self._version(key)
+        if version is None:
+            raise StoreError(self.url_of(key), "a file that is there", "no such object")
+        return version
+
     def _ask_again(self, key: str) -> None:
         self._met(key, None)
 

@@ -24,22 +24,18 @@ from typing import Any, Final
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from astropile.errors import MissingExtraError, StoreError
-from astropile.store.protocol import RemoteOptions, Store, Version
+from astropile.store.protocol import Body, PassingError, RemoteOptions, Store, Version
 
 _AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MISSING: Final = frozenset({404, 410})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS: Final = 5
 _READ_NBYTES: Final = 2**20
+_STREAM_NBYTES: Final = 2**16
+"""Read at once of a body that is kept as it comes: a broken connection loses as much."""
+
+_DRAINED_NBYTES: Final = 2**16
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-
-
-class _PassingError(Exception):
-    """An attempt failed in a way that the next may not."""
-
-    def __init__(self, found: str, wait: float = 0.0) -> None:
-        super().__init__(found)
-        self.found, self.wait = found, wait
 
 
 class HttpStore(Store):
@@ -201,14 +197,87 @@ class HttpStore(Store):
             for piece in self._pieces(key, response, last - first + 1):
                 filled.add(piece)
 
-    def _pieces(self, key: str, response: Any, length: int | None) -> Iterator[bytes]:
+    @contextmanager
+    def stream(self, key: str, start: int, stop: int | None, *, tag: str = "") -> Iterator[Body]:
+        """
+        Read an object from a place on, in one request, its bytes as they come.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+        start : int
+            First byte.
+        stop : int or None
+            One past the last; None reads to the end.
+        tag : str
+            What told the version that is wanted; another one is read from its beginning.
+
+        Yields
+        ------
+        Body
+            What comes. A server without ranges gives the object from its beginning.
+
+        Raises
+        ------
+        PassingError
+            If the attempt failed in a way that the next may not.
+        StoreError
+            If the server does not give what was asked for.
+        """
+        headers = {}
+        if start or stop is not None:
+            headers["Range"] = f"bytes={start}-" + ("" if stop is None else str(stop - 1))
+            if tag and not tag.startswith("W/"):
+                headers["If-Range"] = tag
+        with self._ask(key, headers, pinned=False) as response:
+            if response.status == 200:
+                total = first = None
+                size = _length(response)
+            elif response.status == 206 and headers:
+                first, total, size = self._said_range(key, response, start, stop)
+            elif response.status in _MISSING:
+                raise StoreError(self.url_of(key), "a file that is there", _status(response))
+            else:
+                raise self._refusal(key, response, "200 OK")
+            encoded = response.headers.get("Content-Encoding", "identity")
+            if encoded != "identity":
+                raise StoreError(self.url_of(key), "the bytes as they are", f"encoded as {encoded}")
+            kind = str(response.headers.get("Content-Type", ""))
+            pieces = self._pieces(key, response, size if total is None else total, _STREAM_NBYTES)
+            try:
+                yield Body(first or 0, size, _tag(response), kind, pieces)
+            finally:
+                if response.length_remaining != 0:
+                    response.close()
+
+    def _said_range(
+        self, key: str, response: Any, start: int, stop: int | None
+    ) -> tuple[int, int, int]:
+        """Read which bytes came: first, how many, of how large an object."""
+        said = str(response.headers.get("Content-Range", ""))
+        range_ = _CONTENT_RANGE.fullmatch(said)
+        wanted = f"bytes {start}-" + ("" if stop is None else str(stop - 1))
+        if range_ is None or range_[3] == "*":
+            raise StoreError(self.url_of(key), f"Content-Range: {wanted}", said or "none")
+        first, last, size = int(range_[1]), int(range_[2]), int(range_[3])
+        if first != start or last != (size if stop is None else min(size, stop)) - 1:
+            raise StoreError(self.url_of(key), f"Content-Range: {wanted}", said)
+        length = _length(response)
+        if length is not None and length != last - first + 1:
+            raise StoreError(self.url_of(key), f"{last - first + 1} bytes", f"{length} bytes")
+        return first, last - first + 1, size
+
+    def _pieces(
+        self, key: str, response: Any, length: int | None, at_once: int = _READ_NBYTES
+    ) -> Iterator[bytes]:
         """Read a body piece by piece; one that ends early is a passing fault."""
         coding = response.headers.get("Content-Encoding", "identity")
         if coding != "identity":
             raise StoreError(self.url_of(key), "the bytes as they are", f"encoded as {coding}")
         got = 0
         while length is None or got < length:
-            wanted = _READ_NBYTES if length is None else min(_READ_NBYTES, length - got)
+            wanted = at_once if length is None else min(at_once, length - got)
             piece = response.read(wanted)
             if not piece:
                 break
@@ -216,16 +285,16 @@ class HttpStore(Store):
             self._count(key, n_bytes=len(piece))
             yield piece
         if length is not None and got < length:
-            raise _PassingError(f"an end after {got} of {length} bytes")
+            raise PassingError(f"an end after {got} of {length} bytes")
 
     # -- one request
 
     @contextmanager
-    def _ask(self, key: str, headers: Mapping[str, str]) -> Iterator[Any]:
+    def _ask(self, key: str, headers: Mapping[str, str], *, pinned: bool = True) -> Iterator[Any]:
         """Make one request, and follow it where it may be followed."""
         sent = {**self._headers, "Accept-Encoding": "identity", **headers}
         known = self._versions.get(key)
-        if known is not None and known.tag.startswith('"'):
+        if pinned and known is not None and known.tag.startswith('"'):
             sent["If-Match"] = known.tag
         url = urlunsplit((self._scheme, self._host, self._address(key), self._query, ""))
         response: Any = None
@@ -245,7 +314,10 @@ class HttpStore(Store):
                 if response.status not in _REDIRECTS:
                     break
                 url = self._redirected(key, url, response, sent)
-                response.drain_conn()
+                if (_length(response) or _DRAINED_NBYTES) < _DRAINED_NBYTES:
+                    response.drain_conn()
+                else:
+                    response.close()
                 response.release_conn()
             else:
                 raise StoreError(
@@ -256,11 +328,11 @@ class HttpStore(Store):
         except self._urllib3.exceptions.SSLError as error:
             raise StoreError(self.url_of(key), "a trusted certificate", str(error)) from error
         except self._urllib3.exceptions.HTTPError as error:
-            raise _PassingError(f"{type(error).__name__}: {error}") from error
+            raise PassingError(f"{type(error).__name__}: {error}") from error
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
-            raise _PassingError(f"{type(error).__name__}: {error}") from error
+            raise PassingError(f"{type(error).__name__}: {error}") from error
         finally:
             if response is not None:
                 # A body that was not read to its end would be read as the next answer.
@@ -298,7 +370,7 @@ class HttpStore(Store):
             )
         found = _status(response)
         if response.status in _AGAIN:
-            return _PassingError(found, _retry_after(response.headers.get("Retry-After", "")))
+            return PassingError(found, _retry_after(response.headers.get("Retry-After", "")))
         if response.status == 200:
             kind = response.headers.get("Content-Type", "")
             found += f", the whole object ({kind})" if kind else ", the whole object"
@@ -312,7 +384,7 @@ class HttpStore(Store):
         for number in range(1, self.options.attempts + 1):
             try:
                 return bool(attempt())
-            except _PassingError as error:
+            except PassingError as error:
                 if number == self.options.attempts:
                     raise StoreError(
                         self.url_of(key), f"an answer within {number} attempts", error.found

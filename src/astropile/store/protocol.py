@@ -13,8 +13,9 @@ import re
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,9 @@ PART_NBYTES: Final = 16 * 2**20
 
 CLOUDS: Final = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
 """URLs that go to `astropile.store.cloud`; those of other kinds go to fsspec."""
+
+STREAM_NBYTES: Final = 4 * 2**20
+"""Read at once of an object that comes as a stream."""
 
 GAP_NBYTES: Final = 65536
 """Pieces of an object at most this far apart may be asked for together."""
@@ -138,6 +142,52 @@ class Wanted:
     size: int | None = None
 
 
+class PassingError(Exception):
+    """
+    An attempt failed in a way that the next may not.
+
+    Parameters
+    ----------
+    found : str
+        What came.
+    wait : float
+        How long the server wants to be left alone [s].
+    """
+
+    def __init__(self, found: str, wait: float = 0.0) -> None:
+        super().__init__(found, wait)
+        self.found, self.wait = found, wait
+
+    def __str__(self) -> str:
+        return self.found
+
+
+@dataclass(frozen=True)
+class Body:
+    """
+    Bytes of an object, as they come.
+
+    Parameters
+    ----------
+    first : int
+        Which byte of the object comes first.
+    size : int or None
+        Size of the whole object; None where the server does not say.
+    tag : str
+        What tells this version of it; empty where the server says nothing.
+    kind : str
+        Its media type, where the server says one.
+    pieces : iterator of bytes
+        The bytes.
+    """
+
+    first: int
+    size: int | None
+    tag: str
+    kind: str
+    pieces: Iterator[bytes]
+
+
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
@@ -211,6 +261,68 @@ class Store(ABC):
     @abstractmethod
     def _read_range(self, key: str, start: int, out: memoryview, size: int | None) -> None:
         """Fill `out` with the bytes from `start` on, of an object of that size."""
+
+    @contextmanager
+    def stream(self, key: str, start: int, stop: int | None, *, tag: str = "") -> Iterator[Body]:
+        """
+        Read an object from a place on, its bytes as they come.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+        start : int
+            First byte.
+        stop : int or None
+            One past the last; None reads to the end.
+        tag : str
+            What told the version that is wanted; another one is read from its beginning.
+
+        Yields
+        ------
+        Body
+            What comes, from `start` on or from the beginning.
+
+        Raises
+        ------
+        PassingError
+            If the attempt failed in a way that the next may not.
+        StoreError
+            If the store does not give what was asked for.
+        """
+        version = self.version(key)
+        if tag and version.tag != tag:
+            start = 0
+        end = version.size if stop is None else min(stop, version.size)
+
+        def pieces() -> Iterator[bytes]:
+            for at in range(start, end, STREAM_NBYTES):
+                piece = bytearray(min(STREAM_NBYTES, end - at))
+                self._read_range(key, at, memoryview(piece), version.size)
+                yield bytes(piece)
+
+        yield Body(start, version.size, version.tag, "", pieces())
+
+    def version(self, key: str) -> Version:
+        """
+        Give size and version of an object as it is now.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+
+        Returns
+        -------
+        Version
+            Both.
+
+        Raises
+        ------
+        StoreError
+            If there is no such object, or the store fails.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def folders(self, key: str) -> tuple[str, ...] | None:

@@ -320,6 +320,7 @@ def ten_of_many(url, local) -> None:
     rows = np.linspace(3, 2 * N_MANY - 9, 10).astype(int)
     light = local.light(["RA", "DEC"])
     ra, dec = (light[name].to_numpy()[rows] for name in ("RA", "DEC"))
+    cross_match({"ra": ra, "dec": dec}, local, radius_arcsec=1.0)  # compiles
     counts(url)
     begin = time.perf_counter()
     catalog = open_catalog(f"{url}/many", "main")

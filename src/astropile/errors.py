@@ -9,11 +9,13 @@ Every error raised on purpose.
     ├── BuildError             (ValueError)   a build cannot go on; nothing was published
     ├── FormatError            (ValueError)   a tree or file breaks docs/format.md
     │   └── FormatVersionError                written by a newer or unknown format
+    ├── UntrustedFileError     (ValueError)   a file that has what no foreign file may have
     ├── TreeNotFoundError      (FileNotFoundError)  no tree, or no such subset, at a path
     ├── UnknownSurveyError     (LookupError)  name, nearest name, known names
     ├── UnknownColumnError     (LookupError)  name, nearest name, where it was sought
     ├── QueryError             (ValueError)   a question in SQL that cannot be answered
     ├── MatchError             (ValueError)   radius or positions that cannot be matched
+    ├── DownloadError          (ValueError)   a download cannot go on, or there is nothing to fetch
     ├── IntegrityError         (ValueError)   bytes are not those that a hash or a size promised
     ├── StoreError             (OSError)      a server failed, or did not give what was asked for
     └── MissingExtraError      (ImportError)  feature, and the extra to install
@@ -148,6 +150,26 @@ class TreeNotFoundError(AstroPileError, FileNotFoundError):
         return f"no AstroPile tree at {self.path}: {self.reason}"
 
 
+class UntrustedFileError(AstroPileError, ValueError):
+    """
+    A file has what no file of unknown origin may have, or asks for more than one may.
+
+    Parameters
+    ----------
+    where : str
+        File, and place in it where known.
+    expected, found : str
+        What is let in and what it has.
+    """
+
+    def __init__(self, where: str, expected: str, found: str) -> None:
+        super().__init__(str(where), expected, found)
+        self.where, self.expected, self.found = str(where), expected, found
+
+    def __str__(self) -> str:
+        return f"{self.where}: refused: expected {self.expected}, found {self.found}"
+
+
 class UnknownSurveyError(AstroPileError, LookupError):
     """
     No survey of that name is known.
@@ -217,7 +239,16 @@ class QueryError(AstroPileError, ValueError):
         return f"cannot answer {shown!r}: {self.reason}"
 
 
-class MatchError(AstroPileError, ValueError):
+class _ArgumentError(AstroPileError, ValueError):
+    def __init__(self, what: str, expected: str, found: str) -> None:
+        super().__init__(what, expected, found)
+        self.what, self.expected, self.found = what, expected, found
+
+    def __str__(self) -> str:
+        return f"{self.what}: expected {self.expected}, found {self.found}"
+
+
+class MatchError(_ArgumentError):
     """
     Positions or a radius that cannot be matched.
 
@@ -229,12 +260,38 @@ class MatchError(AstroPileError, ValueError):
         What was wanted and what came.
     """
 
-    def __init__(self, what: str, expected: str, found: str) -> None:
-        super().__init__(what, expected, found)
-        self.what, self.expected, self.found = what, expected, found
+
+class SampleError(_ArgumentError):
+    """
+    A split, a stream, a transform or a statistic that was asked for what cannot be done.
+
+    Parameters
+    ----------
+    what : str
+        The argument at fault.
+    expected, found : str
+        What was wanted and what came.
+    """
+
+
+class DownloadError(AstroPileError, ValueError):
+    """
+    A download cannot begin or go on; nothing stands under a final name that was not there.
+
+    Parameters
+    ----------
+    where : str
+        What was to be fetched, or where it was to go.
+    reason : str
+        Why not.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(str(where), reason)
+        self.where, self.reason = str(where), reason
 
     def __str__(self) -> str:
-        return f"{self.what}: expected {self.expected}, found {self.found}"
+        return f"cannot fetch {self.where}: {self.reason}"
 
 
 class IntegrityError(AstroPileError, ValueError):

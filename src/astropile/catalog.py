@@ -24,6 +24,7 @@ from astropile.errors import FormatError, TreeNotFoundError, UnknownColumnError
 from astropile.hats import read_hats
 from astropile.hdf5.fetch import RowReader, Task
 from astropile.hdf5.rows import HEAD_NBYTES, RowTable, head_hash, load_tables, table_of
+from astropile.integrity import Blocks, CheckedFile, Integrity, check_tables
 from astropile.layout import (
     CATALOG_DIR,
     MANIFEST_DIR,
@@ -37,7 +38,7 @@ from astropile.layout import (
     rows_file,
     shard_file,
 )
-from astropile.manifest import Root, file_state, parse_manifest, read_root
+from astropile.manifest import Root, file_state, parse_manifest, read_manifest, read_root
 from astropile.names import COMMON_COLUMNS
 from astropile.outputs import Outputs
 from astropile.query import Queries
@@ -183,17 +184,20 @@ class Catalog(SkySelections, Queries, Outputs):
         Folder of the subset.
     root : Root
         What the subset says of itself.
+    verify : bool
+        Whether what is read of a shard is compared with its manifest.
     """
 
-    def __init__(self, path: Path, root: Root) -> None:
-        self.path, self.root = path, root
+    def __init__(self, path: Path, root: Root, *, verify: bool = False) -> None:
+        self.path, self.root, self.verify = path, root, verify
+        self._integrity = Integrity(str(path)) if verify else None
         self._tables: dict[int, list[RowTable]] = {}
         self._verified: dict[Path, tuple[int, ...]] = {}
         self._root_state = root.state
 
     def __getstate__(self) -> dict[str, Any]:
         # What was found out on the way is found out again where the copy goes.
-        return {"path": self.path, "root": self.root}
+        return {"path": self.path, "root": self.root, "verify": self.verify}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Catalog.__init__(self, **state)
@@ -301,6 +305,14 @@ class Catalog(SkySelections, Queries, Outputs):
             if name not in known:
                 raise UnknownColumnError(name, f"{self.survey.name}/{self.subset}", tuple(known))
 
+    def _names(self, columns: Sequence[str] | None) -> list[str]:
+        """Name the columns to take, each once."""
+        if isinstance(columns, str | bytes):
+            raise TypeError(f"columns: expected a sequence of names, as [{columns!r}], found one")
+        names = list(dict.fromkeys(self.survey.column_names if columns is None else columns))
+        self._check(names, self._kinds)
+        return names
+
     def check_rows(self, rows: ArrayLike) -> NDArray[np.int64]:
         """
         Make row numbers of whatever selects rows.
@@ -384,12 +396,9 @@ class Catalog(SkySelections, Queries, Outputs):
         FormatError
             If a file is missing, was changed, or breaks the format.
         """
-        if isinstance(columns, str | bytes):
-            raise TypeError(f"columns: expected a sequence of names, as [{columns!r}], found one")
-        names = list(dict.fromkeys(self.survey.column_names if columns is None else columns))
+        names = self._names(columns)
         kinds = self._kinds
-        self._check(names, kinds)
-        _check_out(out, [name for name in names if kinds[name] == "fixed"])
+        check_out(out, [name for name in names if kinds[name] == "fixed"])
         chosen = self.check_rows(rows)
         which = np.searchsorted(self._starts, chosen, side="right") - 1
         shared, ragged, fixed = (
@@ -423,7 +432,7 @@ class Catalog(SkySelections, Queries, Outputs):
                     places.append(at)
                 run_all(tasks, n_bytes)
         for name, parts in pieces.items():
-            found[name] = _arrange(parts, np.concatenate(places))
+            found[name] = arrange(parts, np.concatenate(places))
         return {name: found[name] for name in names}
 
     def mapped(self, start: int, stop: int, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -468,13 +477,7 @@ class Catalog(SkySelections, Queries, Outputs):
         """Give the row table of a shard: from beside the data, or else from the file itself."""
         tables = self._tables.get(shard.ipix)
         if tables is None:
-            path = self.path / ROWS_DIR / rows_file(shard.ipix)
-            if path.is_file():
-                with pa.memory_map(str(path)) as mapped:
-                    tables = load_tables(mapped.read_buffer(), str(path))
-            else:
-                paths = [other.path for other in self.shards if other.ipix == shard.ipix]
-                tables = [table_of(path) for path in paths]
+            tables = self._read_tables(shard.ipix)
             self._check_root()
             self._tables[shard.ipix] = tables
             if len(self._tables) > MAX_TABLES:
@@ -487,6 +490,24 @@ class Catalog(SkySelections, Queries, Outputs):
                 "a row table that says otherwise",
             )
         return tables[index - 1]
+
+    def _read_tables(self, ipix: int) -> list[RowTable]:
+        path = self.path / ROWS_DIR / rows_file(ipix)
+        if self._integrity is not None:
+            manifest = read_manifest(self.path, ipix)
+            self._integrity.learn(ipix, manifest)
+            check_tables(path, path.read_bytes() if path.is_file() else None, manifest)
+        if path.is_file():
+            with pa.memory_map(str(path)) as mapped:
+                return load_tables(mapped.read_buffer(), str(path))
+        return [table_of(other.path) for other in self.shards if other.ipix == ipix]
+
+    def _blocks(self, shard: CatalogShard, table: RowTable) -> Blocks | None:
+        """Give the blocks of a shard where they are to be hashed."""
+        if self._integrity is None:
+            return None
+        found = (shard.ipix, shard.part.index, str(shard.path), table.file_size)
+        return self._integrity.blocks(*found)
 
     def _check_root(self) -> None:
         """Make sure that the tree is the one that was opened: after reading something of it."""
@@ -513,16 +534,19 @@ class Catalog(SkySelections, Queries, Outputs):
                     "the file that was read before",
                     "another or a changed one; open the tree again to read it",
                 )
-            if known is None:
+            blocks = self._blocks(shard, table)
+            if known is None and blocks is None:
                 head = np.empty(min(HEAD_NBYTES, table.file_size), np.uint8)
                 file.read_into(0, head.data)
                 if head_hash(head.data) != table.head:
                     raise FormatError(
                         str(shard.path), "the shard that its row table describes", "another file"
                     )
+            if known is None:
                 self._check_root()
                 self._verified[shard.path] = file.state
-            yield RowReader(file, shard.path, self.survey, table)
+            source = file if blocks is None else CheckedFile(file, blocks)
+            yield RowReader(source, shard.path, self.survey, table)
             file.check()
 
     def standard(self, rows: ArrayLike, names: Sequence[str] | None = None) -> pa.Table:
@@ -590,8 +614,24 @@ class Catalog(SkySelections, Queries, Outputs):
         return table["ra"].to_numpy(), table["dec"].to_numpy()
 
 
-def _check_out(out: Mapping[str, NDArray[Any]] | None, names: Sequence[str]) -> None:
-    """Refuse what cannot be written into: what is no array, and columns that are not read."""
+def check_out(out: Mapping[str, NDArray[Any]] | None, names: Sequence[str]) -> None:
+    """
+    Refuse what cannot be written into: what is no array, and columns that are not read.
+
+    Parameters
+    ----------
+    out : mapping of str to ndarray, or None
+        The arrays.
+    names : sequence of str
+        Fixed columns that are read.
+
+    Raises
+    ------
+    TypeError
+        If it is no mapping of arrays.
+    ValueError
+        If an array cannot be written into, or is of a column that is not read.
+    """
     if out is None:
         return
     if not isinstance(out, Mapping):
@@ -648,8 +688,22 @@ def _rooms(
     return rooms
 
 
-def _arrange(parts: list[Ragged], places: NDArray[np.int64]) -> Ragged:
-    """Put what the shards gave, one shard after another, in the order asked for."""
+def arrange(parts: Sequence[Ragged], places: NDArray[np.int64]) -> Ragged:
+    """
+    Put what the shards gave, one shard after another, in the order asked for.
+
+    Parameters
+    ----------
+    parts : sequence of Ragged
+        The values.
+    places : ndarray, shape (n,), int64
+        The place of each, one part after another.
+
+    Returns
+    -------
+    Ragged
+        All of them.
+    """
     values = np.concatenate([part.values for part in parts])
     shapes = np.concatenate([part.shapes for part in parts])
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
@@ -667,6 +721,7 @@ def open_catalog(
     subset: str | None = None,
     *,
     remote: RemoteOptions | None = None,
+    verify: bool = False,
 ) -> Catalog:
     """
     Open a subset of a tree.
@@ -680,6 +735,10 @@ def open_catalog(
         folders, as most of HTTP, must be told it, or be given the URL of the subset.
     remote : RemoteOptions, optional
         How to reach a URL, and how much of it.
+    verify : bool
+        Compare what is read of a shard with its partition's manifest before any of it is given
+        out: each block of 4 MiB when something of it is first read, once per opening. Reading
+        takes as long as hashing these blocks does then; a single row costs a whole block.
 
     Returns
     -------
@@ -698,12 +757,12 @@ def open_catalog(
     if isinstance(path, RemotePath) or is_url(path):
         from astropile.remote import open_remote
 
-        return open_remote(path, subset, remote)
+        return open_remote(path, subset, remote, verify=verify)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise TreeNotFoundError(str(folder), "there is no such folder")
     if subset is None and (folder / ROOT_FILE).is_file():
-        return Catalog(folder, read_root(folder))
+        return Catalog(folder, read_root(folder), verify=verify)
     known = list_subsets(folder)
     if not known:
         raise TreeNotFoundError(str(folder), f"neither it nor a folder in it has an {ROOT_FILE}")
@@ -714,7 +773,7 @@ def open_catalog(
         raise TreeNotFoundError(
             str(folder), f"it has no subset {name!r}; its subsets: {', '.join(known)}"
         )
-    return Catalog(folder / name, read_root(folder / name))
+    return Catalog(folder / name, read_root(folder / name), verify=verify)
 
 
 def list_subsets(data_dir: Path) -> tuple[str, ...]:

@@ -19,12 +19,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from astropile.catalog import MAX_TABLES, Catalog, CatalogShard, replaced_tree
+from astropile.catalog import (
+    MAX_TABLES,
+    Catalog,
+    CatalogShard,
+    arrange,
+    check_out,
+    replaced_tree,
+)
 from astropile.errors import FormatError, StoreError, TreeNotFoundError
 from astropile.hdf5.fetch import RowReader
 from astropile.hdf5.needed import needed_ranges
 from astropile.hdf5.rows import HEAD_NBYTES, RowTable, head_hash, load_tables
 from astropile.healpix import ang2pix, pixels_in_cone
+from astropile.integrity import Blocks, check_tables
 from astropile.layout import (
     CATALOG_DIR,
     MANIFEST_DIR,
@@ -38,6 +46,7 @@ from astropile.names import COMMON_COLUMNS
 from astropile.regions import Region, pixel_ranges, ranges_of
 from astropile.schema import Ragged
 from astropile.select import _moc_ranges as moc_ranges
+from astropile.store.memory import new_array
 from astropile.store.protocol import (
     Pending,
     RemoteOptions,
@@ -46,6 +55,10 @@ from astropile.store.protocol import (
     plan_fetch,
     tree_path,
 )
+from astropile.store.ranges import merge_ranges
+
+HASHED_NBYTES: Final = 256 * 2**20
+"""About how much is in memory at once just because the blocks of what is read are hashed."""
 
 MAX_CONES: Final = 10_000
 """The surroundings of so many positions are looked up one by one; of more, all is read."""
@@ -71,12 +84,14 @@ class RemoteCatalog(Catalog):
         Folder of the subset.
     root : Root
         What the subset says of itself.
+    verify : bool
+        Whether what is read of a shard is compared with its manifest.
     """
 
     path: RemotePath  # type: ignore[assignment]  # used like the Path of other catalogs
 
-    def __init__(self, path: RemotePath, root: Root) -> None:
-        super().__init__(path, root)  # type: ignore[arg-type]
+    def __init__(self, path: RemotePath, root: Root, *, verify: bool = False) -> None:
+        super().__init__(path, root, verify=verify)  # type: ignore[arg-type]
         self._heads: set[str] = set()
         self._ahead = _Ahead()
         self._root_check: _RootCheck | None = None
@@ -259,17 +274,76 @@ class RemoteCatalog(Catalog):
         The row tables of the partitions are fetched side by side, then the bytes of all rows
         are. The result and the bytes it is made from are in memory at once.
         """
-        names = list(dict.fromkeys(self.survey.column_names if columns is None else columns))
-        self._check(names, tuple(dict.fromkeys((*COMMON_COLUMNS, *self.survey.column_names))))
+        names = self._names(columns)
         chosen = self.check_rows(rows)
+        parts = self._parts(chosen, names) if self.verify else [chosen]
+        if len(parts) == 1:
+            return self._take(chosen, names, out)
+        return self._take_parts(parts, names, out)
+
+    def _take(
+        self, rows: NDArray[np.int64], names: list[str], out: Mapping[str, NDArray[Any]] | None
+    ) -> dict[str, NDArray[Any] | Ragged]:
         try:
-            with self._fetching(chosen, names):
-                return super().take(chosen, names, out=out)
+            with self._fetching(rows, names):
+                return super().take(rows, names, out=out)
         except StoreError as error:
             if not _is_missing(error) or not self._look_for_names():
                 raise
-        with self._fetching(chosen, names):
-            return super().take(chosen, names, out=out)
+        with self._fetching(rows, names):
+            return super().take(rows, names, out=out)
+
+    def _parts(self, rows: NDArray[np.int64], names: list[str]) -> list[NDArray[np.int64]]:
+        """Split rows so that what is fetched just to be hashed is held a part at a time."""
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        numbers = np.unique(which).tolist()
+        self._load_tables([self.shards[number].ipix for number in numbers])
+        extra = 0
+        for number in numbers:
+            shard = self.shards[number]
+            inside = rows[which == number] - shard.start
+            table = self._loaded(shard)
+            needed = needed_ranges(self.survey, table, names, inside, str(shard.path))
+            pieces = needed.starts, needed.lengths
+            blocks = self._blocks(shard, table)
+            assert blocks is not None
+            extra += merge_ranges(*blocks.widened(*pieces)).n_bytes - merge_ranges(*pieces).n_bytes
+        if extra <= HASHED_NBYTES or len(rows) < 2:
+            return [rows]
+        half = len(rows) // 2
+        return [*self._parts(rows[:half], names), *self._parts(rows[half:], names)]
+
+    def _take_parts(
+        self,
+        parts: Sequence[NDArray[np.int64]],
+        names: list[str],
+        out: Mapping[str, NDArray[Any]] | None,
+    ) -> dict[str, NDArray[Any] | Ragged]:
+        """Read rows part by part, into the same arrays."""
+        n_rows = sum(map(len, parts))
+        fixed = [name for name in names if self._kinds[name] == "fixed"]
+        check_out(out, fixed)
+        rooms = dict(out or {})
+        for name, room in rooms.items():
+            if len(room) != n_rows:
+                raise ValueError(f"out[{name!r}]: expected {n_rows} rows, found {len(room)}")
+        found: list[dict[str, NDArray[Any] | Ragged]] = []
+        done = 0
+        for rows in parts:
+            here = slice(done, done + len(rows))
+            mine = {name: room[here] for name, room in rooms.items()}
+            found.append(self._take(rows, names, mine))
+            for name in fixed:
+                values: Any = found[-1].pop(name)
+                if name not in rooms:
+                    rooms[name] = new_array((n_rows, *values.shape[1:]), values.dtype)
+                    rooms[name][here] = values
+            done += len(rows)
+        whole: dict[str, NDArray[Any] | Ragged] = {**found[0], **rooms}
+        for name in names:
+            if self._kinds[name] == "ragged":
+                whole[name] = arrange([part[name] for part in found], np.arange(n_rows))  # type: ignore[misc]
+        return {name: whole[name] for name in names}
 
     def _look_for_names(self) -> bool:
         """Stop taking names of shards for granted; give False where that was done before."""
@@ -317,13 +391,18 @@ class RemoteCatalog(Catalog):
         starts, lengths = needed.starts, needed.lengths
         # Chunks are believed by the checksums that the table has of them. Other bytes are
         # once the file's beginning is that of the file described.
-        asks_head = not needed.is_checked and path.key not in self._heads
+        # So are those of which the manifest has the hashes.
+        blocks = self._blocks(shard, table)
+        if blocks is not None:
+            starts, lengths = blocks.widened(starts, lengths)
+        asks_head = not needed.is_checked and path.key not in self._heads and blocks is None
         if asks_head:
             starts = np.append(starts, 0)
             lengths = np.append(lengths, min(HEAD_NBYTES, table.file_size))
         ranges = plan_fetch(starts, lengths, len(rows))
         wanted = Wanted(path.key, *ranges, table.file_size)
-        return _Source(path, table, self._heads, self.path.store.fetch(wanted), asks_head=asks_head)
+        pending = self.path.store.fetch(wanted)
+        return _Source(path, table, self._heads, pending, blocks, asks_head=asks_head)
 
     @contextlib.contextmanager
     def _open(self, shard: CatalogShard) -> Iterator[RowReader]:
@@ -331,7 +410,7 @@ class RemoteCatalog(Catalog):
         source = self._ahead.sources.get(path.key)
         if source is None:
             self._check_root()
-            source = _Source(path, table, self._heads, None)
+            source = _Source(path, table, self._heads, None, self._blocks(shard, table))
         yield RowReader(source, shard.path, self.survey, table)
 
     # -- row tables
@@ -354,12 +433,19 @@ class RemoteCatalog(Catalog):
         store = self.path.store
         paths = [self.path / ROWS_DIR / rows_file(ipix) for ipix in missing]
         keys = [path.key for path in paths]
+        manifests = self._manifests(missing) if store.has_cache or self.verify else []
         if store.has_cache:
-            hashes = self._row_hashes(missing)
+            hashes = [str(manifest["rows"]["sha256"]) for manifest in manifests]
             contents = store.read_many(keys, tag=self.snapshot, sha256=hashes)
         else:
             contents = store.read_many(keys)
         check = self._start_root_check()
+        if self._integrity is not None:
+            for ipix, path, content, manifest in zip(
+                missing, paths, contents, manifests, strict=True
+            ):
+                self._integrity.learn(ipix, manifest)
+                check_tables(path, content, manifest)
         for ipix, path, content in zip(missing, paths, contents, strict=True):
             if content is None:
                 raise FormatError(
@@ -392,6 +478,8 @@ class RemoteCatalog(Catalog):
         except BaseException:
             self._tables.clear()
             self._heads.clear()
+            if self._integrity is not None:
+                self._integrity.clear()
             self._root_check = None
             raise
 
@@ -414,16 +502,16 @@ class RemoteCatalog(Catalog):
             self._is_replaced = True
             raise replaced_tree(path)
 
-    def _row_hashes(self, pixels: Sequence[int]) -> list[str]:
-        """Give the hash of each partition's row tables, as its manifest says."""
+    def _manifests(self, pixels: Sequence[int]) -> list[dict[str, Any]]:
+        """Read the manifests of partitions."""
         paths = [self.path / MANIFEST_DIR / manifest_file(ipix) for ipix in pixels]
         contents = self.path.store.read_many([path.key for path in paths], tag=self.snapshot)
-        hashes = []
+        manifests = []
         for path, content in zip(paths, contents, strict=True):
             if content is None:
                 raise FormatError(str(path), "the manifest of a partition", "no such file")
-            hashes.append(str(parse_manifest(content, str(path))["rows"]["sha256"]))
-        return hashes
+            manifests.append(parse_manifest(content, str(path)))
+        return manifests
 
 
 def _is_missing(error: StoreError) -> bool:
@@ -461,10 +549,11 @@ class _Source:
         table: RowTable,
         heads: set[str],
         pending: Pending | None,
+        blocks: Blocks | None,
         *,
         asks_head: bool = False,
     ) -> None:
-        self.asks_head = asks_head
+        self.asks_head, self._blocks = asks_head, blocks
         self._path, self._table, self._heads, self._pending = path, table, heads, pending
 
     def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
@@ -476,11 +565,21 @@ class _Source:
         pending = self._pending
         if pending is None or not pending.holds(start, len(view)):
             # Nobody planned for these.
-            self._check_head(self._fetch(0, self._head_nbytes))
+            if self._blocks is None:
+                self._check_head(self._fetch(0, self._head_nbytes))
             pending = self._fetch(start, len(view))
-        elif pending.holds(0, self._head_nbytes):
+        elif self._blocks is None and pending.holds(0, self._head_nbytes):
             self._check_head(pending)
+        self._check_blocks(pending, start, len(view))
         pending.read_into(start, view)
+
+    def _check_blocks(self, ranges: Pending, start: int, length: int) -> None:
+        blocks = self._blocks
+        for number in blocks.overlapping(start, length) if blocks is not None else ():
+            assert blocks is not None
+            if not blocks.sound[number]:
+                first, end = blocks.span(number)
+                blocks.check(number, ranges.view(first, end - first).data)
 
     @property
     def _head_nbytes(self) -> int:
@@ -497,6 +596,8 @@ class _Source:
 
     def _fetch(self, start: int, length: int) -> Pending:
         one, size = np.array([start]), np.array([length])
+        if self._blocks is not None:
+            one, size = self._blocks.widened(one, size)
         wanted = Wanted(self._path.key, one, size, self._table.file_size)
         return self._path.store.fetch(wanted).finish()
 
@@ -515,6 +616,8 @@ def open_remote(
     path: str | os.PathLike[str] | RemotePath,
     subset: str | None = None,
     options: RemoteOptions | None = None,
+    *,
+    verify: bool = False,
 ) -> RemoteCatalog:
     """
     Open a subset of a tree in a store.
@@ -528,6 +631,8 @@ def open_remote(
         list folders and there is only one.
     options : RemoteOptions, optional
         How to reach the store.
+    verify : bool
+        As for `open_catalog`.
 
     Returns
     -------
@@ -552,14 +657,14 @@ def open_remote(
 
         with contextlib.suppress(TreeNotFoundError):
             inner = folder / check_subset(subset)
-            return RemoteCatalog(inner, read_root(inner))
+            return RemoteCatalog(inner, read_root(inner), verify=verify)
         with contextlib.suppress(TreeNotFoundError):
             root = read_root(folder)
             if root.subset == subset:
-                return RemoteCatalog(folder, root)
+                return RemoteCatalog(folder, root, verify=verify)
         raise TreeNotFoundError(str(folder), f"neither it nor {subset!r} in it has {ROOT_FILE}")
     with contextlib.suppress(TreeNotFoundError):
-        return RemoteCatalog(folder, read_root(folder))
+        return RemoteCatalog(folder, read_root(folder), verify=verify)
     names = folder.store.folders(folder.key)
     if names is None:
         raise TreeNotFoundError(
@@ -574,4 +679,4 @@ def open_remote(
         said = f"name one of its subsets: {', '.join(roots)}" if roots else "it has no subset"
         raise TreeNotFoundError(str(folder), said)
     name, root = next(iter(roots.items()))
-    return RemoteCatalog(folder / name, root)
+    return RemoteCatalog(folder / name, root, verify=verify)

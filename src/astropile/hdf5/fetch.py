@@ -202,8 +202,8 @@ class RowReader:
             If the table is not what the survey declares.
         """
         found: dict[str, NDArray[Any]] = {}
-        memory: Any = getattr(self._source, "mapped", lambda: None)()
-        for name in names if memory is not None else ():
+        view: Any = getattr(self._source, "view", None)
+        for name in names if view is not None else ():
             like = self.room(name, 0)
             size = math.prod(like.shape[1:])
             width = size * like.itemsize
@@ -211,8 +211,11 @@ class RowReader:
                 continue
             begin = self._start(name, width * self._table.n_objects) + start * width
             if begin % like.itemsize == 0:
-                count = (stop - start) * size
-                flat = np.frombuffer(memory, like.dtype, count, begin)
+                try:
+                    memory = view(begin, (stop - start) * width)
+                except FormatError as error:
+                    raise self._told(error, name, range(start, stop)) from error
+                flat = np.frombuffer(memory, like.dtype)
                 found[name] = flat.reshape(stop - start, *like.shape[1:])
         return found
 
@@ -272,14 +275,18 @@ class RowReader:
         return place
 
     def _read(self, path: str, rows: range | None, start: int, out: Any) -> None:
-        """Read bytes; what goes wrong is told with the column and its rows."""
         try:
             self._source.read_into(start, out)
-        except FormatError as error:
-            raise FormatError(self._where(path, rows), error.expected, error.found) from error
-        except StoreError as error:
-            where = error.url + self._where(path, rows).removeprefix(str(self._path))
-            raise StoreError(where, error.expected, error.found) from error
+        except (FormatError, StoreError) as error:
+            raise self._told(error, path, rows) from error
+
+    def _told(self, error: FormatError | StoreError, path: str, rows: range | None) -> Exception:
+        """Tell what went wrong while bytes were read with the column and its rows."""
+        where = self._where(path, rows)
+        if isinstance(error, FormatError):
+            return FormatError(where, error.expected, error.found)
+        where = error.url + where.removeprefix(str(self._path))
+        return StoreError(where, error.expected, error.found)
 
     def _where(self, path: str, rows: range | None) -> str:
         if not rows:

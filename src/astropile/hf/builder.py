@@ -62,7 +62,7 @@ class TreeBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         Not used: a tree says itself which files it has.
     **kwargs
         As for `datasets.DatasetBuilder`, and the fields of `AstroPileConfig`. ``remote``: how
-        to reach a URL, a `RemoteOptions`.
+        to reach a URL, a `RemoteOptions`. ``verify``: as for `open_catalog`.
 
     Raises
     ------
@@ -85,7 +85,8 @@ class TreeBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         del data_files
         if data_dir is None:
             raise TypeError("which tree? give data_dir=, the survey's data folder")
-        catalog = open_subset(data_dir, config_name, kwargs.pop("remote", None))
+        remote, verify = kwargs.pop("remote", None), kwargs.pop("verify", False)
+        catalog = open_subset(data_dir, config_name, remote, verify=verify)
         rows = _chosen_rows(catalog, kwargs.get("rows"), kwargs.get("object_ids"))
         columns = kwargs.get("columns")
         self.rows = TreeRows(catalog, None if columns is None else _names(columns), rows)
@@ -204,7 +205,11 @@ def _names(columns: str | Sequence[str]) -> list[str]:
 
 
 def open_subset(
-    data_dir: str | os.PathLike[str], name: str | None, remote: RemoteOptions | None = None
+    data_dir: str | os.PathLike[str],
+    name: str | None,
+    remote: RemoteOptions | None = None,
+    *,
+    verify: bool = False,
 ) -> Catalog:
     """
     Open a subset, whether its own folder is given or the data folder above.
@@ -217,6 +222,8 @@ def open_subset(
         The subset.
     remote : RemoteOptions, optional
         How to reach a URL.
+    verify : bool
+        As for `open_catalog`.
 
     Returns
     -------
@@ -224,13 +231,13 @@ def open_subset(
         The subset.
     """
     if is_url(data_dir):
-        return open_catalog(data_dir, name, remote=remote)
+        return open_catalog(data_dir, name, remote=remote, verify=verify)
     folder = Path(data_dir).expanduser()
     if name is not None and (folder / ROOT_FILE).is_file():
-        catalog = open_catalog(folder)
+        catalog = open_catalog(folder, verify=verify)
         if catalog.subset == name:
             return catalog
-    return open_catalog(folder, name)
+    return open_catalog(folder, name, verify=verify)
 
 
 def _chosen_rows(catalog: Catalog, rows: Any, object_ids: Any) -> Rows | None:
@@ -268,8 +275,8 @@ def load_dataset_builder(
         The subset; may be left out where there is only one.
     **options
         ``columns``: standard names to keep. ``rows`` or ``object_ids``: objects to keep.
-        ``batch_size``: most rows of a batch of a stream. ``remote``: a `RemoteOptions`. Any
-        argument of `datasets.DatasetBuilder`.
+        ``batch_size``: most rows of a batch of a stream. ``remote``: a `RemoteOptions`.
+        ``verify``: as for `open_catalog`. Any argument of `datasets.DatasetBuilder`.
 
     Returns
     -------

@@ -244,6 +244,7 @@ class TreeRows(RowSource):
         self, catalog: Catalog, names: Sequence[str] | None = None, rows: Rows | None = None
     ) -> None:
         self._path, self._snapshot = catalog.path.absolute(), catalog.snapshot
+        self._verify = catalog.verify
         self._catalog = catalog
         self._types = view_type(catalog.survey, names)
         self._rows = rows
@@ -252,7 +253,7 @@ class TreeRows(RowSource):
     @cached_property
     def _catalog(self) -> Catalog:
         """The tree; opened again where this came to another process."""
-        catalog = open_catalog(self._path)
+        catalog = open_catalog(self._path, verify=self._verify)
         if catalog.snapshot != self._snapshot:
             raise FormatError(
                 str(self._path), f"the snapshot {self._snapshot[:12]}…", catalog.snapshot[:12] + "…"

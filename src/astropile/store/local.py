@@ -53,6 +53,7 @@ class LocalFile:
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
+        self._map: mmap.mmap | None = None
         try:
             # Not blocking: a pipe in a file's place would keep us waiting for ever.
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _O_NONBLOCK)
@@ -97,16 +98,23 @@ class LocalFile:
         if self._stat() != self.state:
             raise FormatError(str(self.path), "the file as it was opened", "it was changed since")
 
-    def mapped(self) -> mmap.mmap:
+    def view(self, start: int, length: int) -> memoryview:
         """
-        Map the file into memory, to be read from when it is looked at.
+        Map bytes of the file into memory, to be read from when they are looked at.
+
+        Parameters
+        ----------
+        start, length : int
+            First byte, and how many.
 
         Returns
         -------
-        mmap
-            Its bytes; they stay when the file is closed.
+        memoryview
+            The bytes; they stay when the file is closed.
         """
-        return mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+        if self._map is None:
+            self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+        return memoryview(self._map)[start : start + length]
 
     def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """

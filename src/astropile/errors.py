@@ -314,6 +314,10 @@ class IntegrityError(AstroPileError, ValueError):
         return f"{self.where}: expected {self.expected}, found {self.found}"
 
 
+class LicenceWarning(UserWarning):
+    """The terms of a source stand against sharing what was made of it, or are not known."""
+
+
 class StoreError(AstroPileError, OSError):
     """
     A store failed, or gave something other than what was asked for.

@@ -48,11 +48,13 @@ _COMMANDS: Final = _Commands(
     "demo",
     "surveys",
     "build",
+    "get",
     "info",
     "show",
     "match",
     "rewrite",
     "validate",
+    "verify",
 )
 
 _RESUME: Final = {

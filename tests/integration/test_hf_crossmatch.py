@@ -29,7 +29,7 @@ def test_result_unpacks_and_reads_by_name(matched):
     assert catalog is matched.catalog
     assert dataset is matched.dataset
     assert isinstance(catalog, Table)
-    assert type(dataset) is datasets.Dataset
+    assert isinstance(dataset, datasets.Dataset)
     assert isinstance(dataset.data, LazyTable)
     assert len(catalog) == len(dataset) >= N_BOTH
     assert dataset.cache_files == []

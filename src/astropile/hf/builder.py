@@ -16,8 +16,9 @@ from datasets.arrow_reader import ReadInstruction
 from datasets.builder import Key
 
 from astropile.catalog import Catalog, open_catalog
-from astropile.hf.lazy import lazy_dataset
-from astropile.hf.rows import Rows, TreeRows
+from astropile.hf.dataset import lazy_dataset
+from astropile.hf.rows import TreeRows
+from astropile.hf.source import Rows
 from astropile.layout import ROOT_FILE
 from astropile.store.protocol import RemoteOptions, is_url
 

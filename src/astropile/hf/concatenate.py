@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import datasets
@@ -13,9 +12,10 @@ import pyarrow as pa
 
 from astropile.errors import SchemaError
 from astropile.hf.builder import TreeBuilder
-from astropile.hf.features import conform_table, empty_table
-from astropile.hf.lazy import lazy_dataset
-from astropile.hf.rows import DatasetRows, Rows, RowSource, hash_of
+from astropile.hf.dataset import lazy_dataset
+from astropile.hf.features import conform_table
+from astropile.hf.source import Rows, RowSource, hash_of
+from astropile.hf.views import DatasetRows
 from astropile.names import REQUIRED_ALIASES
 from astropile.view import Leaf, Node, unify
 
@@ -84,47 +84,22 @@ class ConcatenatedRows(RowSource):
     """
 
     def __init__(self, sources: Sequence[RowSource]) -> None:
+        types, self._columns = _union(sources)
+        super().__init__(
+            "_".join(dict.fromkeys(source.name for source in sources)),
+            types,
+            hash_of("one after another", [source.fingerprint for source in sources]),
+        )
         self._sources = list(sources)
         self._starts = np.cumsum([0, *(len(source) for source in sources)])
-        self._types, self._columns = _union(sources)
-
-    @property
-    def name(self) -> str:
-        """All names."""
-        return "_".join(dict.fromkeys(source.name for source in self._sources))
-
-    @property
-    def types(self) -> Mapping[str, Node]:
-        """Type of each column, in order."""
-        return self._types
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of all sources."""
-        return hash_of("one after another", [source.fingerprint for source in self._sources])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """
-        Read columns of chosen rows.
-
-        Parameters
-        ----------
-        rows : ndarray, shape (n,), int64
-            Row numbers.
-        names : sequence of str
-            Columns.
-
-        Returns
-        -------
-        pyarrow.Table
-            The rows.
-        """
-        schema = self.schema_of(names)
+    def _read(self, rows: Rows, schema: pa.Schema) -> pa.Table:
+        names = schema.names
         which = np.searchsorted(self._starts, rows, side="right") - 1
-        parts, places = [empty_table(schema)], []
+        parts, places = [], []
         for number in np.unique(which):
             here = np.flatnonzero(which == number)
             columns = self._columns[number]
@@ -136,12 +111,10 @@ class ConcatenatedRows(RowSource):
             parts.append(conform_table(table.rename_columns(list(own) or ["nothing"]), schema))
             places.append(here)
         table = pa.concat_tables(parts)
-        order = np.concatenate([np.empty(0, np.int64), *places])
+        order = np.concatenate(places)
         if np.all(np.diff(order) > 0):
             return table
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return table.combine_chunks().take(pa.array(back))
+        return table.combine_chunks().take(pa.array(np.argsort(order)))
 
 
 def _union(

@@ -8,12 +8,10 @@ row or saves it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import datasets
 import numpy as np
-import pyarrow as pa
 from astropy.table import Table
 from numpy.typing import NDArray
 
@@ -21,9 +19,11 @@ from astropile.catalog import Catalog
 from astropile.errors import MatchError, UnknownColumnError
 from astropile.healpix import ang2pix
 from astropile.hf.builder import TreeBuilder
-from astropile.hf.features import conform, conform_columns, empty_table, storage_of
-from astropile.hf.lazy import lazy_dataset
-from astropile.hf.rows import DatasetRows, Rows, RowSource, TreeRows, as_numpy, hash_of
+from astropile.hf.dataset import lazy_dataset
+from astropile.hf.pairs import OWN_COLUMNS, PairRows
+from astropile.hf.rows import TreeRows, as_numpy
+from astropile.hf.source import Rows, RowSource
+from astropile.hf.views import ChosenRows, DatasetRows
 from astropile.match.chance import MatchSummary, summarize_match
 from astropile.match.inputs import NO_SIDE, open_side
 from astropile.match.join import cross_match
@@ -31,15 +31,6 @@ from astropile.match.multi import JOINS, best_pairs, join_many, join_pairs, turn
 from astropile.match.positions import FIND, Find, Pairs, match_positions
 from astropile.names import COMMON_COLUMNS
 from astropile.sky import unit_vectors, wrap_ra
-from astropile.view import Leaf, Node, Struct
-
-_OWN: Mapping[str, Node] = {
-    "ra": Leaf("float64", unit="deg"),
-    "dec": Leaf("float64", unit="deg"),
-    "healpix": Leaf("int64"),
-    "separation": Leaf("float64", unit="arcsec"),
-}
-"""Columns of a pair itself."""
 
 _DEFAULT_ORDER = 4
 
@@ -155,7 +146,7 @@ def cross_match_datasets(
     sides += [_Side.of(other, f"{n}.", None) for n, other in enumerate(others, 3)]
     names = _names([side.source.name for side in sides])
     for name in names:
-        if not flat and name in _OWN:
+        if not flat and name in OWN_COLUMNS:
             raise MatchError("a side", "a name that is no column of a pair", repr(name))
     if others or on or anchor is not None:
         found = _many_rows(
@@ -445,164 +436,3 @@ def _info(
         license="; ".join(f"{survey.name}: {survey.licence}" for survey in unique),
         dataset_name="_".join(dict.fromkeys(side.source.name for side in sides)),
     )
-
-
-class ChosenRows(RowSource):
-    """
-    Some columns of a source.
-
-    Parameters
-    ----------
-    source : RowSource
-        The source.
-    names : list of str
-        The columns, in order.
-    """
-
-    def __init__(self, source: RowSource, names: list[str]) -> None:
-        source.schema_of(names)
-        self._source, self._names = source, names
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return self._source.name
-
-    @property
-    def types(self) -> Mapping[str, Node]:
-        """Type of each column, in order."""
-        return {name: self._source.types[name] for name in self._names}
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the content."""
-        return hash_of("chosen", self._source.fingerprint, self._names)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """
-        Read columns of chosen rows.
-
-        Parameters
-        ----------
-        rows : ndarray, shape (n,), int64
-            Row numbers.
-        names : sequence of str
-            Columns.
-
-        Returns
-        -------
-        pyarrow.Table
-            The rows.
-        """
-        return self._source.read(rows, names)
-
-
-class PairRows(RowSource):
-    """
-    Rows of two or more sources, side by side.
-
-    Parameters
-    ----------
-    sides : sequence of RowSource
-        The sources.
-    names : sequence of str
-        What each is called.
-    rows : sequence of ndarray
-        Their row numbers, pair by pair; -1 where a source has no part.
-    own : mapping of str to ndarray
-        Columns of the pairs themselves.
-    flat : bool
-        Columns with the side's name behind them, instead of one record per side.
-    """
-
-    def __init__(
-        self,
-        sides: Sequence[RowSource],
-        names: Sequence[str],
-        rows: Sequence[Rows],
-        own: Mapping[str, NDArray[Any]],
-        *,
-        flat: bool,
-    ) -> None:
-        self._sides, self._names, self._rows = list(sides), list(names), rows
-        self._own, self._flat = dict(own), flat
-
-    @property
-    def name(self) -> str:
-        """All names."""
-        return "_".join(dict.fromkeys(side.name for side in self._sides))
-
-    @property
-    def types(self) -> Mapping[str, Node]:
-        """Type of each column, in order."""
-        types = {name: _OWN.get(name, _OWN["separation"]) for name in self._own}
-        for side, name in zip(self._sides, self._names, strict=True):
-            if self._flat:
-                types.update({f"{field}_{name}": node for field, node in side.types.items()})
-            else:
-                types[name] = Struct(side.types)
-        return types
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the sides and the pairs."""
-        sides = [side.fingerprint for side in self._sides]
-        return hash_of(sides, self._names, self._flat, *(rows.tobytes() for rows in self._rows))
-
-    def __len__(self) -> int:
-        return len(self._rows[0])
-
-    def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """
-        Read columns of chosen pairs.
-
-        Parameters
-        ----------
-        rows : ndarray, shape (n,), int64
-            Numbers of pairs.
-        names : sequence of str
-            Columns.
-
-        Returns
-        -------
-        pyarrow.Table
-            The pairs.
-        """
-        schema = self.schema_of(names)
-        if not len(rows):
-            return empty_table(schema)
-        columns: dict[str, Any] = {
-            name: pa.array(self._own[name][rows]) for name in names if name in self._own
-        }
-        for side, name, places in zip(self._sides, self._names, self._rows, strict=True):
-            if not self._flat:
-                if name in names:
-                    columns[name] = _read_where(side, places[rows], side.schema.names)
-                continue
-            fields = {f"{field}_{name}": field for field in side.schema.names}
-            wanted = [fields[column] for column in names if column in fields]
-            if wanted:
-                records = _read_where(side, places[rows], wanted)
-                columns.update(
-                    zip((f"{field}_{name}" for field in wanted), records.flatten(), strict=True)
-                )
-        return conform_columns([columns[n] for n in names], schema, self.kinds_of(names))
-
-
-def _read_where(
-    side: RowSource, places: Rows, names: Sequence[str]
-) -> pa.StructArray | pa.ChunkedArray:
-    """Read rows as records, null where a place is -1."""
-    there = places >= 0
-    records = side.read(places[there], names).to_struct_array()
-    if there.all():
-        return records
-    # Arrow moves no extension types; they are put back when the columns are made a table.
-    plain = storage_of(records.type)
-    if not there.any():
-        return pa.nulls(len(places), plain)
-    whole = pa.concat_arrays([conform(chunk, plain) for chunk in records.chunks])
-    return whole.take(pa.array(np.cumsum(there) - 1, mask=~there))

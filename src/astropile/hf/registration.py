@@ -7,6 +7,7 @@ packages are imported, in whichever order (`astropile._hook`), and costs nothing
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -48,6 +49,9 @@ def register() -> None:
     # `datasets` joins tables by their Arrow tables; one that reads its rows later has none.
     arrow_dataset.concat_tables = _Joining(arrow_dataset.concat_tables)
 
+    # Its methods and functions make a plain `Dataset` of whichever table they chose.
+    arrow_dataset.Dataset.__init__ = _making(arrow_dataset.Dataset.__init__)
+
 
 class _Joining:
     """`datasets`' function that joins tables, which knows lazy ones."""
@@ -57,11 +61,27 @@ class _Joining:
 
     def __call__(self, tables: Any, axis: int = 0) -> Any:
         found = list(tables)
-        lazy = sys.modules.get("astropile.hf.lazy")
-        if lazy is None:
+        join = sys.modules.get("astropile.hf.join")
+        if join is None:
             # No lazy table was ever made.
             return self._own(found, axis=axis)
-        return lazy.concatenate_tables(found, axis)
+        return join.concatenate_tables(found, axis)
+
+
+def _making(own: Any) -> Any:
+    """Wrap what makes a `Dataset`: one over a lazy table is a `LazyDataset`."""
+
+    @functools.wraps(own)
+    def make(self: Any, *args: Any, **kwargs: Any) -> None:
+        own(self, *args, **kwargs)
+        lazy = sys.modules.get("astropile.hf.dataset")
+        if lazy is not None and isinstance(self._data, lazy.LazyTable):
+            from datasets import Dataset
+
+            if type(self) is Dataset:
+                self.__class__ = lazy.LazyDataset
+
+    return make
 
 
 def _formatter(*args: Any, **kwargs: Any) -> Any:

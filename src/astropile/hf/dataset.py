@@ -1,0 +1,308 @@
+"""The `Dataset` over a `LazyTable`: the methods that would read more than they need."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets.arrow_dataset import update_metadata_with_features
+from datasets.fingerprint import is_caching_enabled, update_fingerprint
+
+from astropile.hf.join import cache_files_of
+from astropile.hf.lazy import LazyTable
+from astropile.hf.mapping import EachRow, map_beside
+from astropile.hf.reading import Columns
+from astropile.hf.source import RowSource
+
+MADE_BY = "Read with AstroPile"
+"""How the description of a dataset says what made it."""
+
+
+class LazyDataset(datasets.Dataset):  # type: ignore[misc]
+    """
+    A `datasets.Dataset` whose rows are read when asked for.
+
+    Every `Dataset` over a `LazyTable` is one, whichever method made it. What is not below is
+    `datasets`' own.
+    """
+
+    # ----------------------------------------------------------------------------------
+    # Functions of rows
+
+    def map(self, *args: Any, **kwargs: Any) -> datasets.Dataset:
+        """
+        Apply a function to rows or batches, as `datasets.Dataset.map`.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As for `datasets.Dataset.map`.
+
+        Returns
+        -------
+        datasets.Dataset
+            Columns that the function does not change are still read when asked for; those it
+            gives stand beside them. The function reads what it takes from its row, no more.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column to read or to remove, or a batch comes back longer or
+            shorter while columns stay beside it.
+        """
+        if not len(self) or self.list_indexes():
+            return super().map(*args, **kwargs)
+        bound = inspect.signature(datasets.Dataset.map).bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        del bound.arguments["self"]
+        return map_beside(self, bound.arguments)
+
+    def filter(
+        self,
+        function: Callable[..., Any] | None = None,
+        with_indices: bool = False,  # noqa: FBT001, FBT002
+        with_rank: bool = False,  # noqa: FBT001, FBT002
+        input_columns: str | list[str] | None = None,
+        batched: bool = False,  # noqa: FBT001, FBT002
+        *args: Any,
+        **kwargs: Any,
+    ) -> datasets.Dataset:
+        """
+        Choose rows by a function, as `datasets.Dataset.filter`.
+
+        Parameters
+        ----------
+        function : callable, optional
+            Gives True for a row to keep.
+        with_indices, with_rank : bool
+            Whether it takes the row's number, the process's.
+        input_columns : str or list of str, optional
+            What it takes instead of the row.
+        batched : bool
+            Whether it takes batches, and gives a list.
+        *args, **kwargs
+            As for `datasets.Dataset.filter`.
+
+        Returns
+        -------
+        datasets.Dataset
+            These rows, none of them read; the function reads what it takes from a row.
+        """
+        is_row_by_row = function is not None and not batched and input_columns is None
+        if is_row_by_row and len(self) and Columns(self).is_mapping:
+            each = EachRow(function, with_indices=with_indices, with_rank=with_rank)  # type: ignore[arg-type]
+            function = each.wait if inspect.iscoroutinefunction(function) else each.call
+            batched = True
+        return super().filter(
+            function, with_indices, with_rank, input_columns, batched, *args, **kwargs
+        )
+
+    def sort(
+        self, column_names: str | Sequence[str], *args: Any, **kwargs: Any
+    ) -> datasets.Dataset:
+        """
+        Sort rows by columns, as `datasets.Dataset.sort`.
+
+        Parameters
+        ----------
+        column_names : str or sequence of str
+            The columns; no other is read.
+        *args, **kwargs
+            As for `datasets.Dataset.sort`.
+
+        Returns
+        -------
+        datasets.Dataset
+            The same rows in that order.
+        """
+        names = [column_names] if isinstance(column_names, str) else list(column_names)
+        known = [name for name in dict.fromkeys(names) if name in self.column_names]
+        if len(known) < len(set(names)) or len(known) == len(self.column_names):
+            return super().sort(column_names, *args, **kwargs)
+        ordered = self.select_columns(known).sort(column_names, *args, **kwargs)
+        result = copy.deepcopy(self)
+        result._data = self._data._with(rows=ordered._data._rows)
+        result._indices = ordered._indices
+        result._fingerprint = update_fingerprint(
+            self._fingerprint, "astropile.sort", {"order": ordered._fingerprint}
+        )
+        return result
+
+    # ----------------------------------------------------------------------------------
+    # Columns
+
+    def unique(self, column: str) -> list[Any]:
+        """
+        List the values of a column, each once.
+
+        Parameters
+        ----------
+        column : str
+            The column; no other is read.
+
+        Returns
+        -------
+        list
+            Its values, in the order in which they come first.
+        """
+        if column not in self.column_names or self.column_names == [column]:
+            return list(super().unique(column))
+        return list(self.select_columns([column]).unique(column))
+
+    def cast(self, features: datasets.Features, *_: Any, **__: Any) -> datasets.Dataset:
+        """
+        Give the columns other types, as they are read.
+
+        Parameters
+        ----------
+        features : datasets.Features
+            The types, of the same columns.
+        *_, **__
+            Not used: nothing is written.
+
+        Returns
+        -------
+        datasets.Dataset
+            The same rows; a value that its new type cannot hold fails when it is read.
+
+        Raises
+        ------
+        ValueError
+            If the columns are not the same.
+        ArrowInvalid, ArrowNotImplementedError, TypeError
+            If no value of a column can be of that type.
+        """
+        if sorted(features) != sorted(self.column_names):
+            raise ValueError(
+                f"The columns in features ({list(features)}) must be identical as the columns "
+                f"in the dataset: {self.column_names}"
+            )
+        result = copy.deepcopy(self)
+        result._info.features = features
+        result._data = update_metadata_with_features(
+            self._data.cast(features.arrow_schema), features
+        )
+        result._fingerprint = update_fingerprint(
+            self._fingerprint, "astropile.cast", {"features": features}
+        )
+        return result
+
+    def flatten_indices(self, *_: Any, **__: Any) -> datasets.Dataset:
+        """
+        Let the table have the rows in the dataset's order; nothing is read or written.
+
+        Parameters
+        ----------
+        *_, **__
+            Not used.
+
+        Returns
+        -------
+        datasets.Dataset
+            The same rows.
+        """
+        if self._indices is None:
+            return self
+        result = copy.deepcopy(self)
+        places = self._indices.column(0).to_numpy().astype(np.int64)
+        result._data, result._indices = self._data.take_rows(places), None
+        result._fingerprint = update_fingerprint(self._fingerprint, "astropile.flatten", {})
+        return result
+
+    # ----------------------------------------------------------------------------------
+    # Rows one after another
+
+    def to_iterable_dataset(self, num_shards: int | None = 1) -> datasets.IterableDataset:
+        """
+        Give the rows as a stream, as `datasets.Dataset.to_iterable_dataset`.
+
+        Parameters
+        ----------
+        num_shards : int
+            In how many parts it can be shared out.
+
+        Returns
+        -------
+        datasets.IterableDataset
+            The rows, read in small batches.
+        """
+        stream = super().to_iterable_dataset(num_shards)
+        inner = stream._ex_iterable
+        while not hasattr(inner, "kwargs"):
+            inner = inner.ex_iterable
+        inner.kwargs["batch_size"] = self._data.source.batch_rows()
+        stream._info = self.info.copy()
+        return stream
+
+    # ----------------------------------------------------------------------------------
+    # Files of results
+
+    @property
+    def cache_files(self) -> list[dict[str, str]]:
+        """The Arrow files that results of functions are read from."""
+        tables = [self._data] if self._indices is None else [self._data, self._indices]
+        return [{"filename": path} for table in tables for path in cache_files_of(table)]
+
+    def _cache_folder(self) -> Path:
+        name = self.info.dataset_name or self._data.source.name or "dataset"
+        return Path(datasets.config.HF_DATASETS_CACHE) / "astropile" / str(name)[:100]
+
+    def _get_cache_file_path(self, fingerprint: str) -> str:
+        if not is_caching_enabled():
+            return str(super()._get_cache_file_path(fingerprint))
+        return str(self._cache_folder() / f"cache-{fingerprint}.arrow")
+
+    def cleanup_cache_files(self) -> int:
+        """
+        Remove the results of functions of this survey's rows that this dataset does not need.
+
+        Returns
+        -------
+        int
+            Number of files removed.
+        """
+        used = {Path(file["filename"]).resolve() for file in self.cache_files}
+        unused = [
+            path
+            for path in self._cache_folder().glob("cache-*.arrow")
+            if path.resolve() not in used
+        ]
+        for path in unused:
+            path.unlink()
+        return len(unused)
+
+
+def lazy_dataset(
+    source: RowSource, info: datasets.DatasetInfo | None = None, split: Any = "train"
+) -> LazyDataset:
+    """
+    Make a dataset whose rows are read when asked for.
+
+    Parameters
+    ----------
+    source : RowSource
+        Where they come from.
+    info : datasets.DatasetInfo, optional
+        What to say of it; the features are the source's.
+    split : str
+        Name of the split.
+
+    Returns
+    -------
+    LazyDataset
+        The dataset; nothing is read, nothing is written.
+    """
+    info = datasets.DatasetInfo() if info is None else info.copy()
+    info.features = source.features
+    info.dataset_name = info.dataset_name or source.name
+    return LazyDataset(
+        LazyTable(source),
+        info=info,
+        split=datasets.NamedSplit(str(split)),
+        fingerprint=source.fingerprint,
+    )

@@ -1,0 +1,300 @@
+"""
+What the rows of a lazy dataset come from: the one interface of all sources.
+
+A source answers one question: these columns of these rows, please. It holds no open file, is
+small to pickle, and is never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from astropile.errors import UnknownColumnError
+from astropile.hf.features import empty_table, features_of, node_of
+from astropile.view import Node
+
+BATCH_NBYTES = 32 * 2**20
+"""About how much is read at once when rows are read one after another."""
+
+_VIEW_VERSION = b"1"
+"""Changes with the standard view, so that results cached from an older one are not reused."""
+
+Rows = NDArray[np.int64]
+
+
+class RowSource(ABC):
+    """
+    A table that is read row by row, when asked.
+
+    Parameters
+    ----------
+    name : str
+        Short name of what it is: the survey's.
+    columns : mapping of str to Node, or datasets.Features
+        Type of each column, in order.
+    fingerprint : str
+        Hash of the content: equal for equal rows.
+    """
+
+    def __init__(
+        self, name: str, columns: Mapping[str, Node] | datasets.Features, fingerprint: str
+    ) -> None:
+        self.name, self.fingerprint = name, fingerprint
+        self._given = columns
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def _read(self, rows: Rows, schema: pa.Schema) -> pa.Table:
+        """Read the columns of a schema, of at least one row, in its types."""
+
+    def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
+        """
+        Read columns of chosen rows.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (n,), int64
+            Row numbers, 0 to the length, in any order, repeats allowed.
+        names : sequence of str
+            Columns.
+
+        Returns
+        -------
+        pyarrow.Table
+            These columns, in the types of `schema`.
+
+        Raises
+        ------
+        UnknownColumnError
+            If a column is not known.
+        """
+        schema = self.schema_of(names)
+        return self._read(rows, schema) if len(rows) else empty_table(schema)
+
+    # ----------------------------------------------------------------------------------
+    # Records whose fields cost different amounts
+
+    def is_record(self, name: str) -> bool:
+        """
+        Say whether the fields of a column are read one by one.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        bool
+            True for the record of one survey in a matched row: its redshift does not cost its
+            image.
+        """
+        del name
+        return False
+
+    def missing(self, rows: Rows, name: str) -> NDArray[np.bool_]:
+        """
+        Say in which rows such a record is null, without reading it.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (n,), int64
+            Row numbers.
+        name : str
+            The column, one for which `is_record` is True.
+
+        Returns
+        -------
+        ndarray, shape (n,), bool
+            True where there is none.
+        """
+        del name
+        return np.zeros(len(rows), bool)
+
+    def read_fields(self, rows: Rows, name: str, fields: Sequence[str]) -> pa.Table:
+        """
+        Read fields of a record as columns.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (n,), int64
+            Row numbers.
+        name : str
+            The column that holds the record.
+        fields : sequence of str
+            Fields of it.
+
+        Returns
+        -------
+        pyarrow.Table
+            These fields; null where the record is.
+        """
+        column = self.read(rows, [name]).column(0)
+        return pa.table([pc.struct_field(column, [field]) for field in fields], names=list(fields))
+
+    def cache_files(self) -> list[str]:
+        """
+        List the Arrow files that values come from.
+
+        Returns
+        -------
+        list of str
+            Paths; none where everything comes from trees.
+        """
+        return []
+
+    # ----------------------------------------------------------------------------------
+    # Types
+
+    @cached_property
+    def types(self) -> Mapping[str, Node]:
+        """Type of each column, in order."""
+        if isinstance(self._given, datasets.Features):
+            return {name: node_of(feature) for name, feature in self._given.items()}
+        return self._given
+
+    @cached_property
+    def features(self) -> datasets.Features:
+        """The columns as Hugging Face features."""
+        given = self._given
+        return given if isinstance(given, datasets.Features) else features_of(given)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns as Arrow types."""
+        return self.features.arrow_schema.remove_metadata()
+
+    def schema_of(self, names: Sequence[str]) -> pa.Schema:
+        """
+        Choose fields of the schema.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Columns.
+
+        Returns
+        -------
+        pyarrow.Schema
+            Their types, in that order.
+
+        Raises
+        ------
+        UnknownColumnError
+            If a column is not known.
+        """
+        kinds = self._kinds
+        for name in names:
+            if name not in kinds:
+                raise UnknownColumnError(name, self.name, tuple(kinds))
+        if len(names) == len(kinds) and tuple(names) == tuple(kinds):
+            return self.schema
+        return pa.schema([self.schema.field(name) for name in names])
+
+    def kinds_of(self, names: Sequence[str]) -> list[pa.DataType]:
+        """
+        Give the Arrow types of columns.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Columns.
+
+        Returns
+        -------
+        list of pyarrow.DataType
+            Their types, in that order.
+        """
+        return [self._kinds[name] for name in names]
+
+    @cached_property
+    def _kinds(self) -> dict[str, pa.DataType]:
+        # Arrow makes extension types anew each time a schema is asked for them.
+        return dict(zip(self.schema.names, self.schema.types, strict=True))
+
+    # ----------------------------------------------------------------------------------
+    # Many rows
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """
+        Read a whole column.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        pyarrow.ChunkedArray
+            Its values of all rows.
+        """
+        return self.read(np.arange(len(self)), [name]).column(0)
+
+    @cached_property
+    def row_nbytes(self) -> float:
+        """About how many bytes a row takes: the mean of a few."""
+        if not len(self):
+            return 0.0
+        few = np.unique(np.linspace(0, len(self) - 1, 4).astype(np.int64))
+        return float(self.read(few, self.schema.names).nbytes) / len(few)
+
+    def batch_rows(self, limit: int | None = None) -> int:
+        """
+        Count the rows to read at once.
+
+        Parameters
+        ----------
+        limit : int, optional
+            At most so many.
+
+        Returns
+        -------
+        int
+            As many as fit in `BATCH_NBYTES`, at least one.
+        """
+        fit = max(1, int(BATCH_NBYTES / max(1.0, self.row_nbytes)))
+        return fit if limit is None else max(1, min(limit, fit))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What can be worked out again does not travel.
+        return {name: value for name, value in self.__dict__.items() if name not in _WORKED_OUT}
+
+
+_WORKED_OUT = {
+    *("types", "features", "schema", "row_nbytes", "_kinds"),
+    *("_catalog", "_light", "_batches", "_texts", "_plans", "_keeps"),
+}
+
+
+def hash_of(*parts: Any) -> str:
+    """
+    Hash whatever prints itself whole.
+
+    Parameters
+    ----------
+    *parts : object
+        Bytes, or strings, numbers and lists of them.
+
+    Returns
+    -------
+    str
+        Sixteen hexadecimal digits.
+    """
+    digest = hashlib.sha256(_VIEW_VERSION)
+    for part in parts:
+        content = part if isinstance(part, bytes) else repr(part).encode()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()[:16]

@@ -198,6 +198,35 @@ def pixels_in_cone(ra: float, dec: float, radius_arcsec: float, order: int) -> N
     return np.unique(np.asarray(ipix).astype(np.int64))
 
 
+def ring_of_nested(ipix: ArrayLike, order: int) -> NDArray[np.int64]:
+    """
+    Give the numbers of pixels in the RING scheme, which no tree is in.
+
+    Parameters
+    ----------
+    ipix : array_like, shape (n,), int64
+        Pixel numbers, NESTED.
+    order : int
+        HEALPix depth.
+
+    Returns
+    -------
+    ndarray, shape (n,), int64
+        Pixel numbers, RING.
+
+    Examples
+    --------
+    >>> ring_of_nested([0, 5], 1)
+    array([13,  5])
+    """
+    import cdshealpix.nested as cds
+
+    given = np.atleast_1d(np.asarray(ipix, dtype=np.uint64))
+    if given.size == 0:
+        return np.empty(0, dtype=np.int64)
+    return np.asarray(cds.to_ring(given, check_order(order))).astype(np.int64)
+
+
 def neighbours(ipix: ArrayLike, order: int) -> NDArray[np.int64]:
     """
     Find the pixels that touch given ones.

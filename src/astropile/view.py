@@ -69,6 +69,7 @@ __all__ = [
     "Struct",
     "arrow_type",
     "columns_needed",
+    "source_block",
     "standard_records",
     "standard_table",
     "unify",
@@ -123,6 +124,29 @@ def standard_table(
             standard_table(survey, part.columns, part.n, wanted) for part in parts
         )
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def source_block(survey: Survey, columns: Columns, n: int, source: Any) -> Block:
+    """
+    Give the values of one field as numpy holds them, what objects share not repeated.
+
+    Parameters
+    ----------
+    survey : Survey
+        The resolved survey.
+    columns : mapping of str to ndarray or Ragged
+        At least the columns that the field is made of, n objects each; a shared column once.
+    n : int
+        Number of objects.
+    source : str, Constant, Stack, Formula or BadPixels
+        Where the field comes from.
+
+    Returns
+    -------
+    Block
+        One item per object, or one for all.
+    """
+    return _Objects(survey, columns, n)._block(source)
 
 
 def standard_records(table: pa.Table) -> list[dict[str, Any]]:

@@ -118,6 +118,69 @@ def test_datasets_own_reader(tmp_path):
     np.testing.assert_array_equal(np.array(rows[2]["IMAGE"], "f4"), image)
 
 
+def features_of_columns(path):
+    """Write the features of the columns with one entry of one shape per object, as users do."""
+    from datasets import Array3D, Features, List, Value
+
+    found = {}
+    with h5py.File(path) as file:
+        for name, column in file.items():
+            if isinstance(column, h5py.Dataset):
+                kind = "string" if column.dtype.kind == "S" else column.dtype.name
+                shape = column.shape[1:]
+                if len(shape) > 1:
+                    found[name] = Array3D(shape=shape, dtype=kind)
+                else:
+                    found[name] = List(Value(kind), length=shape[0]) if shape else Value(kind)
+    return Features(found)
+
+
+def check_fixed_columns(catalog, **options):
+    """Compare every fixed column that the `hdf5` reader of `datasets` gives with this package's."""
+    import datasets
+
+    files = [str(shard.path) for shard in catalog.shards]
+    features = features_of_columns(files[0])
+    dataset = datasets.load_dataset(
+        "hdf5", data_files=files, features=features, split="train", **options
+    )
+    found = list(dataset)
+    assert len(found) == len(catalog)
+    survey = catalog.survey
+    fixed = [c.name for c in survey.columns if not c.shared and not survey.ragged_dims(c)]
+    assert set(fixed) <= set(features)
+    for name, values in catalog.take(np.arange(len(catalog)), list(features)).items():
+        for row, value in zip(found, values, strict=True):
+            if value.dtype.kind == "S":
+                assert row[name] == value.decode()
+            else:
+                assert np.array(row[name], value.dtype).tobytes() == value.tobytes()
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_datasets_own_reader_beside_ragged_columns(tree, tmp_path, streaming):
+    """Given features, the `hdf5` reader of `datasets` reads all fixed columns bit for bit."""
+    check_fixed_columns(tree, streaming=streaming, cache_dir=str(tmp_path))
+
+
+def test_datasets_own_reader_of_manga(tmp_path):
+    """Of MaNGA it reads the fixed columns, given features; without, it stops at the cubes."""
+    import datasets
+
+    from astropile.simulate import manga
+    from astropile.simulate.galaxies import make_galaxies
+
+    galaxies = make_galaxies(1, seed=3)
+    manga.write(tmp_path / "native", galaxies, seed=3)
+    build_catalog("manga", tmp_path / "native", tmp_path / "manga")
+    catalog = open_catalog(tmp_path / "manga")
+    check_fixed_columns(catalog, streaming=True)
+    files = [str(shard.path) for shard in catalog.shards]
+    stream = datasets.load_dataset("hdf5", data_files=files, split="train", streaming=True)
+    with pytest.raises(ValueError, match="Mismatching child array lengths"):
+        list(stream)
+
+
 def test_lsdb(tree):
     """lsdb opens the catalogue as it is, and its cone search finds what brute force finds."""
     lsdb = pytest.importorskip("lsdb")

@@ -24,7 +24,14 @@ from typing import Any, Final
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from astropile.errors import MissingExtraError, StoreError
-from astropile.store.protocol import Body, PassingError, RemoteOptions, Store, Version
+from astropile.store.protocol import (
+    Body,
+    PassingError,
+    RemoteOptions,
+    Store,
+    Version,
+    WrongRangeError,
+)
 
 _AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MISSING: Final = frozenset({404, 410})
@@ -36,6 +43,14 @@ _STREAM_NBYTES: Final = 2**16
 
 _DRAINED_NBYTES: Final = 2**16
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class _ReaderError(Exception):
+    """Who reads a stream failed, not the server."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(cause)
+        self.cause = cause
 
 
 class HttpStore(Store):
@@ -230,43 +245,43 @@ class HttpStore(Store):
             headers["Range"] = f"bytes={start}-" + ("" if stop is None else str(stop - 1))
             if tag and not tag.startswith("W/"):
                 headers["If-Range"] = tag
-        with self._ask(key, headers, pinned=False) as response:
-            if response.status == 200:
-                total = first = None
-                size = _length(response)
-            elif response.status == 206 and headers:
-                first, total, size = self._said_range(key, response, start, stop)
-            elif response.status in _MISSING:
-                raise StoreError(self.url_of(key), "a file that is there", _status(response))
-            else:
-                raise self._refusal(key, response, "200 OK")
-            encoded = response.headers.get("Content-Encoding", "identity")
-            if encoded != "identity":
-                raise StoreError(self.url_of(key), "the bytes as they are", f"encoded as {encoded}")
-            kind = str(response.headers.get("Content-Type", ""))
-            pieces = self._pieces(key, response, size if total is None else total, _STREAM_NBYTES)
-            try:
-                yield Body(first or 0, size, _tag(response), kind, pieces)
-            finally:
-                if response.length_remaining != 0:
-                    response.close()
+        try:
+            with self._ask(key, headers, pinned=False) as response:
+                body = self._body(key, response, start, stop if headers else None)
+                try:
+                    yield body
+                except OSError as error:
+                    # Of the reader's own disk: no fault of the server.
+                    raise _ReaderError(error) from error
+                finally:
+                    if response.length_remaining != 0:
+                        response.close()
+        except _ReaderError as error:
+            raise error.cause from None
 
-    def _said_range(
-        self, key: str, response: Any, start: int, stop: int | None
-    ) -> tuple[int, int, int]:
-        """Read which bytes came: first, how many, of how large an object."""
-        said = str(response.headers.get("Content-Range", ""))
-        range_ = _CONTENT_RANGE.fullmatch(said)
-        wanted = f"bytes {start}-" + ("" if stop is None else str(stop - 1))
-        if range_ is None or range_[3] == "*":
-            raise StoreError(self.url_of(key), f"Content-Range: {wanted}", said or "none")
-        first, last, size = int(range_[1]), int(range_[2]), int(range_[3])
-        if first != start or last != (size if stop is None else min(size, stop)) - 1:
-            raise StoreError(self.url_of(key), f"Content-Range: {wanted}", said)
-        length = _length(response)
-        if length is not None and length != last - first + 1:
-            raise StoreError(self.url_of(key), f"{last - first + 1} bytes", f"{length} bytes")
-        return first, last - first + 1, size
+    def _body(self, key: str, response: Any, start: int, stop: int | None) -> Body:
+        """Read what an answer brings, before its bytes."""
+        first, length = 0, _length(response)
+        size = length
+        if response.status == 206:
+            first, length, size = _said_range(response, start, stop)
+        elif response.status in _MISSING:
+            raise StoreError(self.url_of(key), "a file that is there", _status(response))
+        elif response.status != 200:
+            raise self._refusal(key, response, "200 OK")
+        encoded = response.headers.get("Content-Encoding", "identity")
+        if encoded != "identity":
+            raise StoreError(self.url_of(key), "the bytes as they are", f"encoded as {encoded}")
+        kind = str(response.headers.get("Content-Type", ""))
+        return Body(first, size, _tag(response), kind, self._received(key, response, length))
+
+    def _received(self, key: str, response: Any, length: int | None) -> Iterator[bytes]:
+        try:
+            yield from self._pieces(key, response, length, _STREAM_NBYTES)
+        except (OSError, self._urllib3.exceptions.HTTPError) as error:
+            if isinstance(error, StoreError):
+                raise
+            raise PassingError(f"{type(error).__name__}: {error}") from error
 
     def _pieces(
         self, key: str, response: Any, length: int | None, at_once: int = _READ_NBYTES
@@ -421,6 +436,24 @@ class _Filled:
         """Put bytes behind those that are there."""
         self.out[self.n : self.n + len(piece)] = piece
         self.n += len(piece)
+
+
+def _said_range(response: Any, start: int, stop: int | None) -> tuple[int, int, int]:
+    """Read which bytes came: first, how many, of how large an object."""
+    said = str(response.headers.get("Content-Range", ""))
+    range_ = _CONTENT_RANGE.fullmatch(said)
+    wanted = f"bytes {start}-" + ("" if stop is None else str(stop - 1))
+    if range_ is None or range_[3] == "*":
+        raise WrongRangeError(f"Content-Range: {said or 'none'}, not {wanted}")
+    first, last, size = int(range_[1]), int(range_[2]), int(range_[3])
+    length = _length(response)
+    if (
+        first != start
+        or last != (size if stop is None else min(size, stop)) - 1
+        or length not in (None, last - first + 1)
+    ):
+        raise WrongRangeError(f"Content-Range: {said}, not {wanted}")
+    return first, last - first + 1, size
 
 
 def _status(response: Any) -> str:

@@ -162,6 +162,10 @@ class PassingError(Exception):
         return self.found
 
 
+class WrongRangeError(PassingError):
+    """Other bytes came than those asked for; the whole, asked for without a range, may do."""
+
+
 @dataclass(frozen=True)
 class Body:
     """

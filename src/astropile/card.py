@@ -73,7 +73,7 @@ def card_text(data_dir: Path) -> str:
     lines = [
         "---",
         f"pretty_name: {survey.title}",
-        "license: " + (survey.licence.lower() if _is_spdx(survey.licence) else "other"),
+        "license: " + (survey.licence.lower() if is_spdx(survey.licence) else "other"),
         f"size_categories:\n- {size}",
         "tags:\n- astronomy\n- astropile",
         f"configs:\n{configs}---",
@@ -94,8 +94,23 @@ def card_text(data_dir: Path) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _is_spdx(licence: str) -> bool:
-    return licence.lower().startswith(("cc-by", "cc0", "mit", "bsd-", "apache-", "gpl-", "lgpl-"))
+def is_spdx(licence: str) -> bool:
+    """
+    Tell an SPDX identifier of one licence from terms in words.
+
+    Parameters
+    ----------
+    licence : str
+        What a survey states.
+
+    Returns
+    -------
+    bool
+        Whether it is one.
+    """
+    return " " not in licence and licence.lower().startswith(
+        ("cc-by", "cc0", "mit", "bsd-", "apache-", "gpl-", "lgpl-")
+    )
 
 
 def _subset_lines(root: Root) -> list[str]:

@@ -142,6 +142,19 @@ class SkyTable:
             raise MatchError("a column", f"one of {', '.join(self._columns.names)}", repr(name))
         return self._columns.get(name)
 
+    def units(self) -> dict[str, str]:
+        """
+        Give the units of the columns that state one.
+
+        Returns
+        -------
+        dict of str to str
+            Column to unit; ``ra`` and ``dec`` of `table` are in degrees.
+        """
+        found = {name: self._columns.unit(name) for name in self._columns.names}
+        stated = {name: str(unit) for name, unit in found.items() if unit is not None}
+        return {**stated, "ra": "deg", "dec": "deg"}
+
     def table(self) -> pa.Table:
         """
         Give all columns as Arrow.

@@ -13,7 +13,7 @@ from astropile.errors import BuildError, LicenceWarning, MatchError
 from astropile.match import match_surveys
 from astropile.match.contents import TreeContent
 from astropile.match.package import read_sources, save_tree
-from astropile.match.sample import TreeSide
+from astropile.match.sides import TreeSide
 from hftrees import build, quiet, trees  # noqa: F401
 
 

@@ -25,6 +25,23 @@ _SIZES: Final = (
 """Size categories of Hugging Face's dataset cards."""
 
 
+def size_category(n_objects: int) -> str:
+    """
+    Give the size category of Hugging Face's dataset cards.
+
+    Parameters
+    ----------
+    n_objects : int
+        Number of rows.
+
+    Returns
+    -------
+    str
+        Such as ``"1K<n<10K"``.
+    """
+    return next((name for limit, name in _SIZES if n_objects < limit), _SIZES[-1][1])
+
+
 def refresh_card(data_dir: Path) -> None:
     """
     Write the README of a data folder if it is not what its subsets say.
@@ -65,7 +82,7 @@ def card_text(data_dir: Path) -> str:
     roots = [read_root(folder) for folder in folders if not folder.name.startswith(".")]
     survey = roots[0].survey
     n_objects = sum(root.n_objects for root in roots)
-    size = next(name for limit, name in _SIZES if n_objects < limit)
+    size = size_category(n_objects)
     configs = "".join(
         f"- config_name: {root.subset}\n  data_files: {root.subset}/healpix=*/*.hdf5\n"
         for root in roots

@@ -16,11 +16,12 @@ from datasets.arrow_reader import ReadInstruction
 from datasets.builder import Key
 
 from astropile.catalog import Catalog, open_catalog
+from astropile.errors import TreeNotFoundError
 from astropile.hf.dataset import lazy_dataset
 from astropile.hf.rows import TreeRows
 from astropile.hf.source import Rows
 from astropile.layout import ROOT_FILE
-from astropile.store.protocol import RemoteOptions, is_url
+from astropile.store.protocol import RemoteOptions, RemotePath, is_url
 
 SPLIT = "train"
 """Name of the one split: a tree is not split, and `datasets` wants a name."""
@@ -55,8 +56,9 @@ class TreeBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
 
     Parameters
     ----------
-    data_dir : path or str
-        The survey's data folder, or the folder of a subset; or the URL of either.
+    data_dir : path, str or Catalog
+        The survey's data folder, or the folder of a subset; or the URL of either; or a subset
+        that is open.
     config_name : str, optional
         The subset; may be left out where there is only one.
     data_files : object
@@ -78,7 +80,7 @@ class TreeBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        data_dir: str | os.PathLike[str] | None = None,
+        data_dir: str | os.PathLike[str] | Catalog | None = None,
         config_name: str | None = None,
         data_files: Any = None,
         **kwargs: Any,
@@ -102,14 +104,8 @@ class TreeBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
 
     def _info(self) -> datasets.DatasetInfo:
         survey = self.rows.survey
-        info = datasets.DatasetInfo(
-            description=survey.description,
-            citation=survey.citation,
-            homepage=survey.homepage,
-            license=survey.licence,
-            features=self.rows.features,
-            dataset_name=survey.name,
-        )
+        info = self.rows.info
+        info.features = self.rows.features
         info.splits = datasets.SplitDict(dataset_name=survey.name)
         info.splits.add(
             datasets.SplitInfo(SPLIT, num_examples=len(self.rows), dataset_name=survey.name)
@@ -206,7 +202,7 @@ def _names(columns: str | Sequence[str]) -> list[str]:
 
 
 def open_subset(
-    data_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | Catalog,
     name: str | None,
     remote: RemoteOptions | None = None,
     *,
@@ -217,8 +213,8 @@ def open_subset(
 
     Parameters
     ----------
-    data_dir : path or str
-        Either folder, ``~`` stands for the home folder; or its URL.
+    data_dir : path, str or Catalog
+        Either folder, ``~`` stands for the home folder; or its URL; or the subset itself.
     name : str or None
         The subset.
     remote : RemoteOptions, optional
@@ -230,8 +226,21 @@ def open_subset(
     -------
     Catalog
         The subset.
+
+    Raises
+    ------
+    TreeNotFoundError
+        If there is no tree, or not that subset.
+    TypeError
+        If a subset that is open was given with how to open one.
     """
-    if is_url(data_dir):
+    if isinstance(data_dir, Catalog):
+        if remote is not None or verify:
+            raise TypeError("remote and verify are for opening a tree; this one is open")
+        if name not in (None, data_dir.subset):
+            raise TreeNotFoundError(str(data_dir.path), f"it is the subset {data_dir.subset!r}")
+        return data_dir
+    if isinstance(data_dir, RemotePath) or is_url(data_dir):
         return open_catalog(data_dir, name, remote=remote, verify=verify)
     folder = Path(data_dir).expanduser()
     if name is not None and (folder / ROOT_FILE).is_file():
@@ -263,15 +272,16 @@ def _chosen_rows(catalog: Catalog, rows: Any, object_ids: Any) -> Rows | None:
 
 
 def load_dataset_builder(
-    data_dir: str | os.PathLike[str], config_name: str | None = None, **options: Any
+    data_dir: str | os.PathLike[str] | Catalog, config_name: str | None = None, **options: Any
 ) -> TreeBuilder:
     """
     Give the Hugging Face builder of a survey's tree.
 
     Parameters
     ----------
-    data_dir : path or str
-        The survey's data folder, or the folder of a subset; or the URL of either.
+    data_dir : path, str or Catalog
+        The survey's data folder, or the folder of a subset; or the URL of either; or a subset
+        that is open.
     config_name : str, optional
         The subset; may be left out where there is only one.
     **options
@@ -302,7 +312,7 @@ def load_dataset_builder(
 
 
 def load_dataset(
-    data_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | Catalog,
     config_name: str | None = None,
     *,
     columns: Sequence[str] | None = None,
@@ -314,8 +324,9 @@ def load_dataset(
 
     Parameters
     ----------
-    data_dir : path or str
-        The survey's data folder, or the folder of a subset; or the URL of either.
+    data_dir : path, str or Catalog
+        The survey's data folder, or the folder of a subset; or the URL of either; or a subset
+        that is open.
     config_name : str, optional
         The subset; may be left out where there is only one.
     columns : sequence of str, optional

@@ -13,6 +13,7 @@ import pyarrow as pa
 from astropile.errors import SchemaError
 from astropile.hf.builder import TreeBuilder
 from astropile.hf.dataset import lazy_dataset
+from astropile.hf.describe import merged_info
 from astropile.hf.features import conform_table
 from astropile.hf.source import Rows, RowSource, hash_of
 from astropile.hf.views import DatasetRows
@@ -58,7 +59,7 @@ def concatenate_datasets(dsets: Iterable[Any]) -> datasets.Dataset:
         raise TypeError("at least one dataset to concatenate")
     source = ConcatenatedRows(sources)
     names = ", ".join(dict.fromkeys(one.name for one in sources))
-    info = datasets.DatasetInfo(description=f"{names}, one after another.")
+    info = merged_info([one.info for one in sources], f"{names}, one after another.", source.name)
     return lazy_dataset(source, info)
 
 

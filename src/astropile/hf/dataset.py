@@ -19,9 +19,6 @@ from astropile.hf.mapping import EachRow, map_beside
 from astropile.hf.reading import Columns
 from astropile.hf.source import RowSource
 
-MADE_BY = "Read with AstroPile"
-"""How the description of a dataset says what made it."""
-
 
 class LazyDataset(datasets.Dataset):  # type: ignore[misc]
     """
@@ -288,7 +285,7 @@ def lazy_dataset(
     source : RowSource
         Where they come from.
     info : datasets.DatasetInfo, optional
-        What to say of it; the features are the source's.
+        What to say of it; by default what the source says.
     split : str
         Name of the split.
 
@@ -297,7 +294,7 @@ def lazy_dataset(
     LazyDataset
         The dataset; nothing is read, nothing is written.
     """
-    info = datasets.DatasetInfo() if info is None else info.copy()
+    info = source.info if info is None else info.copy()
     info.features = source.features
     info.dataset_name = info.dataset_name or source.name
     return LazyDataset(

@@ -8,6 +8,7 @@ packages are imported, in whichever order (`astropile._hook`), and costs nothing
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from typing import Any
 
@@ -18,7 +19,14 @@ NAME = "astropile"
 
 def register() -> None:
     """Add the builder and the format to `datasets`, once."""
-    from datasets import arrow_dataset, formatting, load, packaged_modules
+    from datasets import (
+        arrow_dataset,
+        dataset_dict,
+        formatting,
+        iterable_dataset,
+        load,
+        packaged_modules,
+    )
 
     if NAME in packaged_modules._PACKAGED_DATASETS_MODULES:
         return
@@ -26,8 +34,9 @@ def register() -> None:
     packaged_modules._MODULE_TO_EXTENSIONS[NAME] = [".hdf5", ".hdf", ".h5"]
     packaged_modules._MODULE_TO_METADATA_FILE_NAMES[NAME] = []
     packaged_modules._MODULE_TO_METADATA_EXTENSIONS[NAME] = []
-    formatting._register_formatter(_formatter, NAME)
-    formatting._register_formatter(_torch_formatter, f"{NAME}-torch")
+    formatting._register_formatter(_formatter("AstroPileFormatter"), NAME, [f"{NAME}-numpy"])
+    formatting._register_formatter(_formatter("TorchFormatter", "torch"), f"{NAME}-torch")
+    formatting._register_formatter(_formatter("JaxFormatter", "jax"), f"{NAME}-jax")
 
     # The tree says itself which files it has. `datasets` would search all of its folders for
     # files, which takes minutes in large trees, and guess splits from their names.
@@ -51,6 +60,15 @@ def register() -> None:
 
     # Its methods and functions make a plain `Dataset` of whichever table they chose.
     arrow_dataset.Dataset.__init__ = _making(arrow_dataset.Dataset.__init__)
+
+    # A card that it writes lacks licence, citation, units and text.
+    for pushed in (
+        arrow_dataset.Dataset,
+        dataset_dict.DatasetDict,
+        dataset_dict.IterableDatasetDict,
+        iterable_dataset.IterableDataset,
+    ):
+        pushed.push_to_hub = _pushing(pushed.push_to_hub)
 
 
 class _Joining:
@@ -84,17 +102,29 @@ def _making(own: Any) -> Any:
     return make
 
 
-def _formatter(*args: Any, **kwargs: Any) -> Any:
-    from astropile.hf.formatting import AstroPileFormatter
+def _pushing(own: Any) -> Any:
+    """Wrap what pushes a dataset to the Hub: the card is completed."""
 
-    return AstroPileFormatter(*args, **kwargs)
+    @functools.wraps(own)
+    def push_to_hub(self: Any, *args: Any, **kwargs: Any) -> Any:
+        commit = own(self, *args, **kwargs)
+        hub_card = importlib.import_module("astropile.hf.hub_card")
+        return hub_card.complete_pushed(self, own, commit, args, kwargs)
+
+    return push_to_hub
 
 
-def _torch_formatter(*args: Any, **kwargs: Any) -> Any:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(f"the format '{NAME}-torch'", "torch") from error
-    from astropile.hf.formatting import TorchFormatter
+def _formatter(name: str, package: str | None = None) -> Any:
+    """Give what makes a formatter, and imports what it needs only then."""
 
-    return TorchFormatter(*args, **kwargs)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        if package is not None:
+            try:
+                importlib.import_module(package)
+            except ImportError as error:
+                raise MissingExtraError(f"the format '{NAME}-{package}'", package) from error
+        formatters = importlib.import_module("astropile.hf.formatting")
+        return getattr(formatters, name)(*args, **kwargs)
+
+    make.__name__ = name
+    return make

@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from astropile.catalog import Catalog, open_catalog
 from astropile.errors import FormatError
+from astropile.hf.describe import info_of
 from astropile.hf.features import conform_columns
 from astropile.hf.source import Rows, RowSource, hash_of
 from astropile.names import COMMON_COLUMNS
@@ -92,6 +94,11 @@ class TreeRows(RowSource):
     def survey(self) -> Survey:
         """The tree's survey."""
         return self._catalog.survey
+
+    @property
+    def info(self) -> datasets.DatasetInfo:
+        """What the survey says of itself."""
+        return info_of(self._catalog)
 
     @property
     def path(self) -> Path:

@@ -144,6 +144,11 @@ class RowSource(ABC):
         column = self.read(rows, [name]).column(0)
         return pa.table([pc.struct_field(column, [field]) for field in fields], names=list(fields))
 
+    @property
+    def info(self) -> datasets.DatasetInfo:
+        """What there is to say of the rows: description, citation, licence."""
+        return datasets.DatasetInfo(dataset_name=self.name)
+
     def cache_files(self) -> list[str]:
         """
         List the Arrow files that values come from.

@@ -30,7 +30,14 @@ class DatasetRows(RowSource):
         self._indices = None
         if dataset._indices is not None:
             self._indices = dataset._indices.column(0).to_numpy().astype(np.int64)
+        self._info = dataset.info.copy()
+        # A feature that is no numbers, text, lists or records is refused at once.
         _ = self.types
+
+    @property
+    def info(self) -> datasets.DatasetInfo:
+        """What the dataset says of itself."""
+        return self._info.copy()
 
     def __len__(self) -> int:
         return self._table.num_rows if self._indices is None else len(self._indices)
@@ -62,6 +69,11 @@ class ChosenRows(RowSource):
         types = {name: source.types[name] for name in names}
         super().__init__(source.name, types, hash_of("chosen", source.fingerprint, names))
         self._source = source
+
+    @property
+    def info(self) -> datasets.DatasetInfo:
+        """What the source says of itself."""
+        return self._source.info
 
     def __len__(self) -> int:
         return len(self._source)

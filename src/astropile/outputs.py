@@ -7,6 +7,7 @@ packages are imported where they are used.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -179,6 +180,37 @@ class Outputs:
             else:
                 fields.append(field)
         return table.cast(pa.schema(fields, metadata=self._facts()))
+
+    def to_dataset(self, rows: ArrayLike, columns: Sequence[str] | None = None) -> Any:
+        """
+        Give rows as a Hugging Face dataset, none of them read yet.
+
+        Parameters
+        ----------
+        rows : array_like of int or bool
+            Row numbers in any order, repeated or not, or one boolean per object.
+        columns : sequence of str, optional
+            Standard names, and native columns; by default all standard names.
+
+        Returns
+        -------
+        datasets.Dataset
+            One example per row, in the order of `rows`, as `load_dataset` gives them. Nothing is
+            copied, nothing is written: examples are read from the tree when asked for, also after
+            select, shuffle or pickling.
+
+        Raises
+        ------
+        MissingExtraError
+            If `datasets` is not installed.
+        UnknownColumnError
+            If a column is not there.
+        IndexError
+            If a row is not there.
+        """
+        # Datasets stand on catalogs: what is above is looked up when it is wanted.
+        hf: Any = importlib.import_module("astropile.hf")
+        return hf.load_dataset(self, rows=self.check_rows(rows), columns=columns)
 
     def _values(
         self, rows: NDArray[np.int64], columns: Sequence[str] | None

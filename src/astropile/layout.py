@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 ROOT_FILE: Final = "astropile.json"
@@ -23,6 +24,10 @@ CATALOG_DIR: Final = "catalog"
 ROWS_DIR: Final = "rows"
 README_FILE: Final = "README.md"
 REJECTED_FILE: Final = "rejected.jsonl"
+INPUTS_FILE: Final = "inputs.jsonl"
+SNAPSHOTS_DIR: Final = ".snapshots"
+"""Beside the subsets: what they were before, each in a folder named by its snapshot."""
+
 SUFFIXES: Final = (".hdf5", ".hdf", ".h5")
 """Suffixes read; the first is the one written."""
 
@@ -255,3 +260,27 @@ def rows_file(ipix: int) -> str:
         The file's name.
     """
     return f"{partition_dir(ipix)}.arrow"
+
+
+def snapshot_dir(subset_path: Path, snapshot: str = "") -> Path:
+    """
+    Name the folder that a snapshot of a subset is kept in when another took its place.
+
+    Parameters
+    ----------
+    subset_path : Path
+        Folder of the subset.
+    snapshot : str
+        Which; empty for the folder of all of them.
+
+    Returns
+    -------
+    Path
+        The folder, hidden beside the subset.
+
+    Examples
+    --------
+    >>> snapshot_dir(Path("hsc/main"), "5e1f").as_posix()
+    'hsc/.snapshots/main/5e1f'
+    """
+    return subset_path.parent / SNAPSHOTS_DIR / subset_path.name / snapshot

@@ -86,6 +86,13 @@ class Root:
     state : tuple of int
         What told the file that it was read from from others, as `file_state` gives it; empty
         where it was read from no file of this machine.
+    parent : str
+        The snapshot that this one continues; empty where it continues none.
+    built : mapping
+        With what it was built: see `docs/format.md`; empty in trees of format 1.0.
+    files : tuple of (str, int, str)
+        Path, size and SHA-256 of every file that no partition's manifest describes: the
+        catalogue and the lists of the build; empty in trees of format 1.0.
     """
 
     survey: Survey
@@ -95,6 +102,9 @@ class Root:
     partitions: tuple[Partition, ...]
     snapshot: str
     state: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    parent: str = ""
+    built: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    files: tuple[tuple[str, int, str], ...] = field(default=(), repr=False)
 
     @property
     def n_objects(self) -> int:
@@ -209,6 +219,9 @@ def root_file(root: Root) -> bytes:
             "n_objects": root.n_objects,
             "snapshot": root.snapshot,
             "partitions": [[p.ipix, list(p.n_objects)] for p in root.partitions],
+            "parent": root.parent or None,
+            "built": dict(root.built),
+            "files": [list(entry) for entry in root.files],
             "survey": survey_to_json(root.survey),
         }
     )
@@ -307,6 +320,23 @@ def parse_json(content: bytes, where: str) -> Any:
         raise FormatError(where, "JSON", str(error)) from error
 
 
+def is_sha256(value: Any) -> bool:
+    """
+    Tell whether a value is a SHA-256 as the format writes it.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+
+    Returns
+    -------
+    bool
+        True for 64 hexadecimal digits, small letters.
+    """
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
 def check_version(version: Any, where: str) -> None:
     """
     Refuse a version of the format whose major number is not known.
@@ -377,7 +407,36 @@ def read_root(subset_path: TreePath) -> Root:
         facts = read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise TreeNotFoundError(str(subset_path), f"it has no {ROOT_FILE}") from error
-    where = str(path)
+    return _root(facts, str(path), state)
+
+
+def parse_root(content: bytes, where: str) -> Root:
+    """
+    Read `astropile.json` from its bytes.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    where : str
+        Its name, for messages.
+
+    Returns
+    -------
+    Root
+        The facts.
+
+    Raises
+    ------
+    FormatError
+        If it breaks the format; `FormatVersionError` if its version is not known.
+    """
+    if len(content) > MAX_ROOT_NBYTES:
+        raise FormatError(where, f"at most {MAX_ROOT_NBYTES} bytes", "more")
+    return _root(parse_json(content, where), where, ())
+
+
+def _root(facts: Any, where: str, state: tuple[int, ...]) -> Root:
     check_version(facts.get("format", "") if isinstance(facts, dict) else "", where)
     try:
         order = check_order(_whole(facts["order"]))
@@ -393,8 +452,11 @@ def read_root(subset_path: TreePath) -> Root:
             partitions=partitions,
             snapshot=str(facts["snapshot"]),
             state=state,
+            parent=str(facts.get("parent") or ""),
+            built=dict(facts.get("built") or {}),
+            files=tuple(_file_entry(entry) for entry in facts.get("files") or ()),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(where, "the facts of a subset", f"{type(error).__name__}: {error}") from (
@@ -493,6 +555,14 @@ def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
     return values
 
 
+def _file_entry(entry: Any) -> tuple[str, int, str]:
+    """Give path, size and SHA-256 of a file beside the partitions."""
+    path, size, digest = entry
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+        raise ValueError(f"a SHA-256 was expected, not {_shown(digest)}")
+    return check_path(path), _whole(size), digest
+
+
 def _whole(number: Any) -> int:
     """Give a whole number; neither text, nor truth, nor a fraction is one."""
     if type(number) is not int:
@@ -522,7 +592,7 @@ def _check_number(
 
 
 def _check_hash(value: Any, where: str) -> None:
-    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+    if not is_sha256(value):
         raise FormatError(where, "a SHA-256, 64 hexadecimal digits", _shown(value))
 
 

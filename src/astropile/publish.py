@@ -6,9 +6,18 @@ import contextlib
 import ctypes
 import errno
 import os
+import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
+
+_NO_LINKS: Final = frozenset(
+    {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+)
+"""How file systems say that they do not link, or not this file once more."""
+
+_COPY_NBYTES: Final = 2**22
 
 
 def publish_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True) -> None:
@@ -47,6 +56,42 @@ def publish_bytes(path: Path, content: bytes | memoryview, *, durable: bool = Tr
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """
+    Give a file that is never written to again a second name; copy it where that cannot be.
+
+    Parameters
+    ----------
+    source : Path
+        The file, complete and on disk.
+    target : Path
+        The new name, not there yet; its folder must exist.
+
+    Raises
+    ------
+    OSError
+        If it can be neither linked nor copied.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        return
+    aside = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+    try:
+        with source.open("rb") as file, aside.open("xb") as copy:
+            shutil.copyfileobj(file, copy, _COPY_NBYTES)
+            copy.flush()
+            os.fsync(copy.fileno())
+        aside.rename(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
 
 
 def sync_all(folder: Path) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,16 @@ from astropile.names import COMMON_COLUMNS
 from astropile.publish import publish_bytes
 from astropile.schema import Ragged
 from astropile.store.protocol import RemotePath, is_url
-from astropile.subset import SubsetWriter, recover, take_final_name, work_folder
+from astropile.subset import (
+    Assembly,
+    Pattern,
+    has_partition,
+    recover,
+    say_done,
+    take_final_name,
+    work_folder,
+    write_partition,
+)
 
 _PIECE_NBYTES = 2**22
 
@@ -129,13 +138,16 @@ def rewrite_catalog(
         "subset": final.name,
         "layout": layout,
     }
-    with work_folder(final, plan) as work:
-        new = work / "tree"
-        writer = SubsetWriter(new, catalog.survey, final.name, catalog.order, layout)
-        n_before = _write_partitions(catalog, writer, bars=bars)
-        _copy_catalogue(catalog, new, final.name)
-        root = writer.finish()
-        take_final_name(new, final, overwrite=overwrite)
+    with work_folder(final, plan) as room:
+        pattern = Pattern(catalog.survey, final.name, catalog.order, layout)
+        n_before = _write_partitions(catalog, room / "store", pattern, bars=bars)
+        assembly = Assembly(room / f"tree-{uuid.uuid4().hex}", pattern)
+        for partition in catalog.root.partitions:
+            assembly.adopt(room / "store", partition.ipix)
+        _copy_catalogue(catalog, assembly.tree, final.name)
+        root = assembly.finish(built=catalog.root.built)
+        say_done(final, assembly.tree)
+        take_final_name(assembly.tree, final, overwrite=overwrite, durable=False)
     refresh_card(final.parent)
     return RewriteReport(
         path=final,
@@ -144,11 +156,11 @@ def rewrite_catalog(
         n_partitions=len(root.partitions),
         n_shards=sum(len(partition.n_objects) for partition in root.partitions),
         n_bytes_before=n_before,
-        n_bytes=writer.n_bytes,
+        n_bytes=assembly.n_bytes,
     )
 
 
-def _write_partitions(catalog: Catalog, writer: SubsetWriter, *, bars: bool) -> int:
+def _write_partitions(catalog: Catalog, store: Path, pattern: Pattern, *, bars: bool) -> int:
     """Write all partitions that an interrupted run has not; give the size of the old shards."""
     shards: dict[int, list[CatalogShard]] = {}
     for shard in catalog.shards:
@@ -159,8 +171,9 @@ def _write_partitions(catalog: Catalog, writer: SubsetWriter, *, bars: bool) -> 
         for ipix, members in shards.items():
             entries = read_manifest(catalog.path, ipix)["shards"]
             n_bytes += sum(entry["size"] for entry in entries)
-            if not writer.has_partition(ipix):
-                writer.write_partition(ipix, len(members), _read(catalog, members, entries))
+            if not has_partition(store, ipix):
+                shards_of = _read(catalog, members, entries)
+                write_partition(store, pattern, ipix, len(members), shards_of)
             bar.update(sum(shard.n_objects for shard in members))
     return n_bytes
 
@@ -194,7 +207,6 @@ def _check(path: Path, entry: Mapping[str, Any]) -> None:
 
 def _copy_catalogue(catalog: Catalog, new: Path, name: str) -> None:
     """Copy what does not depend on the layout: the catalogue and the lists of the build."""
-    shutil.rmtree(new / CATALOG_DIR, ignore_errors=True)
     paths = sorted((catalog.path / CATALOG_DIR).rglob("*"))
     paths += sorted((catalog.path / MANIFEST_DIR).glob("*.jsonl"))
     for path in paths:

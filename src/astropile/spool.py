@@ -1,9 +1,9 @@
 """
 Where a build keeps what it has read until it is written: segments of plain arrays on disk.
 
-A segment is a file of raw arrays and an index beside it. It exists, complete, once its index
-has its final name; what lies there without one is left over from a run that was stopped, and
-is removed. Units whose segment is complete are not read again.
+A segment is one file: raw arrays, then an index of them. It takes its name, which follows from
+the units it holds, when it is complete; so two processes that read the same units make the same
+file, and whichever comes last replaces it by its like. Units in a segment are not read again.
 
 Within a segment the objects lie in *blocks* of some megabytes: a large batch is a block or
 several, small units share one. A unit knows its rows as spans of blocks.
@@ -12,10 +12,13 @@ several, small units share one. A unit knows its rows as spans of blocks.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import mmap
 import os
-from collections.abc import Collection, Iterable, Mapping
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -23,21 +26,23 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from astropile.publish import publish_bytes, sync_folder
+from astropile.publish import sync_folder
 from astropile.schema import Ragged, Rejected
-
-SEGMENT_NBYTES: Final = 256 * 2**20
-"""A segment is closed once it is this large."""
 
 BLOCK_NBYTES: Final = 16 * 2**20
 """Batches are gathered until they are this large together."""
 
+STALE_S: Final = 3600.0
+"""What was begun and not touched for so long is taken for left over [s]."""
+
 _ALIGN: Final = 64
+_MAGIC: Final = b"ASTPSEG1"
+_SUFFIX: Final = ".segment"
 
 
 class SpoolWriter:
     """
-    Append batches and rejections, unit by unit.
+    Write one segment: append batches and rejections, unit by unit.
 
     Parameters
     ----------
@@ -45,27 +50,19 @@ class SpoolWriter:
         The spool's folder, which exists.
     shared : collection of str
         Names of the columns that have one value for all objects.
-    name : str
-        Prefix of this writer's segments, its own among the writers of a spool.
     """
 
-    def __init__(self, folder: Path, shared: Collection[str] = (), name: str = "segment") -> None:
-        self._folder, self._shared, self._name = folder, frozenset(shared), name
-        taken = [int(path.stem.rsplit("-", 1)[1]) for path in folder.glob(f"{name}-*.json")]
-        self._number = max(taken, default=0)
+    def __init__(self, folder: Path, shared: Collection[str] = ()) -> None:
+        self._folder, self._shared = folder, frozenset(shared)
         # Batches of the unit being read; batches of finished units that share a block.
         self._pending: list[Mapping[str, Any]] = []
         self._spans: list[list[int]] = []
         self._common: list[Mapping[str, Any]] = []
-        self._open()
-
-    def _open(self) -> None:
-        self._number += 1
-        self._path = self._folder / f"{self._name}-{self._number:06d}.bin"
+        self._path = folder / f".{os.getpid()}-{uuid.uuid4().hex}.part"
         self._blocks: list[dict[str, Any] | None] = []
         self._units: list[dict[str, Any]] = []
         self._common_block = -1
-        self._file = self._path.open("wb")
+        self._file = self._path.open("xb")
 
     def add_batch(self, columns: Mapping[str, NDArray[Any] | Ragged]) -> None:
         """
@@ -156,9 +153,6 @@ class SpoolWriter:
         self._pending, self._spans = [], []
         if _nbytes(self._common) >= BLOCK_NBYTES:
             self._store_common()
-        if self._file.tell() >= SEGMENT_NBYTES:
-            self._close_segment()
-            self._open()
 
     def drop_unit(self) -> None:
         """Forget the batches of the unit that is being read: it failed."""
@@ -169,21 +163,38 @@ class SpoolWriter:
             self._blocks[self._common_block] = self._store(self._common)
             self._common = []
 
-    def _close_segment(self) -> None:
-        with self._file:
-            self._store_common()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        index = {"units": self._units, "blocks": self._blocks}
-        publish_bytes(self._path.with_suffix(".json"), json.dumps(index).encode())
+    def close(self) -> str | None:
+        """
+        Complete the segment and give it its name.
 
-    def close(self) -> None:
-        """Complete the last segment."""
-        if self._units:
-            self._close_segment()
-        else:
-            self._file.close()
-            self._path.unlink()
+        Returns
+        -------
+        str or None
+            The name; None if it holds no unit, and is not there.
+
+        Raises
+        ------
+        OSError
+            If the disk fails; then there is no such segment.
+        """
+        try:
+            with self._file:
+                if not self._units:
+                    return None
+                self._store_common()
+                index = json.dumps({"units": self._units, "blocks": self._blocks}).encode()
+                self._file.write(index)
+                self._file.write(len(index).to_bytes(8, "little") + _MAGIC)
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            told = [[unit["key"], unit["inputs"], unit["failed"]] for unit in self._units]
+            digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+            self._path.rename(self._folder / f"{digest[:32]}{_SUFFIX}")
+        finally:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+        sync_folder(self._folder)
+        return f"{digest[:32]}{_SUFFIX}"
 
     def stop(self) -> None:
         """Keep the units read to their end, if that can be done; the first error counts."""
@@ -195,52 +206,65 @@ class SpoolWriter:
 
 class Spool:
     """
-    The complete segments of a folder.
+    Complete segments of a folder.
 
     Parameters
     ----------
     folder : Path
         The spool's folder.
+    segments : sequence of str, optional
+        Names of the segments; by default all that are there.
+    accept : callable, optional
+        Told what `SpoolWriter.finish_unit` was, says whether this reading of a unit counts.
 
     Attributes
     ----------
+    segments : tuple of str
+        Names of the segments, sorted or as they were given.
     units : dict of str to dict
         For each unit by its key what `SpoolWriter.finish_unit` was told, and ``spans``: lists of
-        block, first row, last row + 1.
+        block, first row, last row + 1. Of a unit that was read more than once, one reading
+        that `accept` took, rather one that did not fail.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        segments: Sequence[str] | None = None,
+        accept: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+    ) -> None:
         self.units: dict[str, dict[str, Any]] = {}
         self._blocks: list[tuple[int, dict[str, Any]]] = []
         self._data: list[NDArray[np.uint8]] = []
-        for path in sorted(folder.glob("*.json")):
-            index = json.loads(path.read_bytes())
+        if segments is None:
+            segments = sorted(path.name for path in folder.glob(f"*{_SUFFIX}"))
+        self.segments = tuple(segments)
+        for name in segments:
+            data, index = _load(folder / name)
             first = len(self._blocks)
             self._blocks.extend((len(self._data), block) for block in index["blocks"])
             for unit in index["units"]:
                 spans = [[first + block, start, stop] for block, start, stop in unit["spans"]]
-                self.units[unit["key"]] = {**unit, "spans": spans}
-            data = path.with_suffix(".bin")
-            empty = data.stat().st_size == 0
-            self._data.append(
-                np.empty(0, np.uint8) if empty else np.memmap(data, np.uint8, mode="r")
-            )
+                before = self.units.get(unit["key"])
+                if (before is None or before["failed"]) and accept(unit):
+                    self.units[unit["key"]] = {**unit, "spans": spans}
+            self._data.append(data)
         self.column = lru_cache(maxsize=4096)(self._column)
 
     @staticmethod
     def clean(folder: Path) -> None:
         """
-        Remove what a stopped run left behind.
+        Remove what stopped runs left behind long ago.
 
         Parameters
         ----------
         folder : Path
             The spool's folder.
         """
-        for path in [*folder.glob("*.bin"), *folder.glob(".*.part")]:
-            if path.suffix == ".part" or not path.with_suffix(".json").exists():
-                path.unlink()
-        sync_folder(folder)
+        for path in folder.glob(".*.part"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE_S:
+                    path.unlink()
 
     def _column(self, block: int, name: str) -> NDArray[Any] | Ragged:
         """Give a column of a block, still on disk: views into the mapped segment."""
@@ -257,6 +281,16 @@ class Spool:
             mapped = getattr(data, "_mmap", None)
             if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
                 mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _load(path: Path) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """Map a segment and read its index."""
+    data = np.memmap(path, np.uint8, mode="r")
+    trailer = data[-16:].tobytes()
+    assert trailer[8:] == _MAGIC, f"{path} is no segment"
+    length = int.from_bytes(trailer[:8], "little")
+    index: dict[str, Any] = json.loads(data[-16 - length : -16].tobytes())
+    return data, index
 
 
 def _view(entry: list[Any], data: NDArray[np.uint8]) -> NDArray[Any]:

@@ -16,7 +16,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from astropile.errors import FormatError, MatchError
+from astropile.executors import KINDS, MAX_BEYOND, n_workers_of, submit_of
 from astropile.healpix import neighbours
 from astropile.match.files import PositionFiles, Positions, finest_order, widened
 from astropile.match.positions import Find, Pairs, match_positions
@@ -53,9 +54,6 @@ MOST_BESIDE: Final = 3
 
 MAX_NEIGHBORS: Final = 64
 """Rows with more neighbours are set apart when all pairs are sought."""
-
-MAX_BEYOND: Final = 4
-"""Units are handed to an executor so many times as fast as it has workers."""
 
 SCHEMA: Final = pa.schema(
     [("left", pa.int64()), ("right", pa.int64()), ("separation_arcsec", pa.float64())]
@@ -573,7 +571,7 @@ def _unit_rows(job: Job, n_rows: int, executor: Any) -> int:
     """Choose how many rows a unit has: what memory allows, less where there are many hands."""
     if executor is None:
         return job.left_rows
-    fair = n_rows // (4 * _n_workers(executor)) + 1
+    fair = n_rows // (4 * n_workers_of(executor)) + 1
     return min(job.left_rows, max(fair, 65536))
 
 
@@ -584,12 +582,6 @@ def _gaps(done: list[tuple[int, int]], n_rows: int, size: int) -> Iterator[tuple
         for begin in range(start, first, size):
             yield begin, min(begin + size, first)
         start = max(start, end)
-
-
-def _n_workers(executor: Any) -> int:
-    if hasattr(executor, "nthreads"):
-        return max(int(sum(executor.nthreads().values())), 1)
-    return int(getattr(executor, "_max_workers", None) or 16)
 
 
 def _work(
@@ -609,7 +601,7 @@ def _work(
         return
     submit = _submit(executor)
     waiting, running = list(reversed(todo)), dict[Future[Found], tuple[int, int]]()
-    n_running = MAX_BEYOND * _n_workers(executor)
+    n_running = MAX_BEYOND * n_workers_of(executor)
     try:
         while waiting or running:
             if stop is not None and stop.is_set():
@@ -644,17 +636,10 @@ def _check(stop: Stop | None) -> None:
 
 
 def _submit(executor: Any) -> Callable[..., Future[Found]]:
-    if isinstance(executor, Executor):
-        return executor.submit
-    if hasattr(executor, "get_executor"):
-        # A Dask client. Not pure: a unit that failed is done again when asked again.
-        client = executor.get_executor(pure=False)
-        return client.submit  # type: ignore[no-any-return]
-    raise MatchError(
-        "executor",
-        "a concurrent.futures.Executor or a dask.distributed.Client",
-        type(executor).__name__,
-    )
+    submit = submit_of(executor)
+    if submit is None:
+        raise MatchError("executor", KINDS, type(executor).__name__)
+    return submit
 
 
 def _count_invalid(side: PositionFiles) -> int:

@@ -217,14 +217,14 @@ def ring_of_nested(ipix: ArrayLike, order: int) -> NDArray[np.int64]:
     Examples
     --------
     >>> ring_of_nested([0, 5], 1)
-    array([13,  5])
+    array([13,  7])
     """
-    import cdshealpix.nested as cds
+    import cdshealpix
 
     given = np.atleast_1d(np.asarray(ipix, dtype=np.uint64))
     if given.size == 0:
         return np.empty(0, dtype=np.int64)
-    return np.asarray(cds.to_ring(given, check_order(order))).astype(np.int64)
+    return np.asarray(cdshealpix.to_ring(given, check_order(order))).astype(np.int64)
 
 
 def neighbours(ipix: ArrayLike, order: int) -> NDArray[np.int64]:

@@ -1,37 +1,34 @@
 """
-Check a tree against the format and against itself.
+Check a tree against the format, against itself, and for what it means.
 
-Each finding names the rule of `docs/format.md` it breaks.
+Each finding names the rule that it breaks: of `docs/format.md`, or of `astropile.meaning`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from astropile.card import schema_rows
+from astropile.beside import absolute, check_catalogue, check_readme
 from astropile.catalog import Catalog, CatalogShard, open_catalog
-from astropile.errors import AstroPileError, FormatError, TreeNotFoundError
-from astropile.hats import read_hats
+from astropile.errors import FormatError, TreeNotFoundError
+from astropile.findings import Problem, ValidationReport, choose_rules
 from astropile.hdf5.check import check_shard
 from astropile.hdf5.reader import ShardReader
 from astropile.hdf5.rows import load_tables, same_table, table_of
 from astropile.hdf5.writer import ShardPlace
 from astropile.healpix import ang2pix
 from astropile.layout import (
-    CATALOG_DIR,
     MANIFEST_DIR,
-    README_FILE,
     REJECTED_FILE,
     ROOT_FILE,
     ROWS_DIR,
@@ -44,59 +41,13 @@ from astropile.layout import (
     shard_file,
 )
 from astropile.manifest import BLOCK_NBYTES, parse_json, parse_manifest, read_json, snapshot_of
-from astropile.names import COMMON_COLUMNS, HEALPIX_29, ROW_COLUMN, SHARD_COLUMN
+from astropile.meaning.look import Seen, ShardTask, look
+from astropile.meaning.rules import RULES
+from astropile.meaning.tally import Sight
+from astropile.names import COMMON_COLUMNS
 from astropile.store.protocol import RemotePath, is_url
 
 INPUTS_FILE: Final = "inputs.jsonl"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """
-    One thing that is wrong.
-
-    Parameters
-    ----------
-    rule : str
-        The rule of `docs/format.md` that it breaks.
-    where : str
-        File and column.
-    message : str
-        What is wrong.
-    """
-
-    rule: str
-    where: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.rule} {self.where}: {self.message}"
-
-
-@dataclass(frozen=True)
-class ValidationReport:
-    """
-    What `validate_catalog` found.
-
-    Parameters
-    ----------
-    path : Path
-        Folder of the subset.
-    n_objects, n_shards : int
-        What was looked at.
-    problems : tuple of Problem
-        What is wrong; empty if nothing is.
-    """
-
-    path: Path
-    n_objects: int
-    n_shards: int
-    problems: tuple[Problem, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
 
 
 def validate_catalog(
@@ -104,9 +55,12 @@ def validate_catalog(
     subset: str | None = None,
     *,
     progress: bool | None = None,
+    rules: Iterable[str] | None = None,
+    sample: int | None = None,
+    executor: Executor | None = None,
 ) -> ValidationReport:
     """
-    Check a subset of a tree: every file, every rule of the format.
+    Check a subset of a tree: every file, every rule of the format, and what it means.
 
     Parameters
     ----------
@@ -116,6 +70,14 @@ def validate_catalog(
         Name of the subset; may be left out where there is only one.
     progress : bool, optional
         Show a progress bar on standard error; by default where that is a terminal.
+    rules : iterable of str, optional
+        The rules to check, or letters of series (`choose_rules`); by default all. Where none of
+        the format's is among them, the files are not compared with their manifest.
+    sample : int, optional
+        For the rules of meaning, look at the spectra, images, cubes and light curves of at most
+        so many objects of each file, evenly over it; by default at all of them.
+    executor : concurrent.futures.Executor, optional
+        Who looks at the values of the files, each by itself; by default this thread.
 
     Returns
     -------
@@ -128,14 +90,82 @@ def validate_catalog(
         If there is no tree.
     FormatError
         If `astropile.json` cannot be read at all.
+    ValueError
+        If a rule is not known.
+
+    Notes
+    -----
+    In memory at a time are 32 MiB of columns, or one object where it is larger, of each file
+    that is looked at; the identifiers and positions of all objects; and 16 bytes more for each.
     """
     if isinstance(path, RemotePath) or is_url(path):
         raise TreeNotFoundError(str(path), "only a tree on this machine is checked")
     catalog = open_catalog(path, subset)
     bars = sys.stderr.isatty() if progress is None else progress
+    wanted = choose_rules(rules)
+    sound = set(range(len(catalog.shards)))
+    problems: list[Problem] = []
+    if wanted - set(RULES):
+        problems, sound = _format(catalog, bars=bars)
+    errors = [problem for problem in problems if rules is None or problem.rule in wanted]
+    meant = wanted & set(RULES)
+    seen = _meaning(catalog, sound, meant, sample, executor, bars=bars)
+    errors += [Problem("S1", place, why) for place, why in seen.unreadable.items()]
+    found = [_problem_of(sight) for sight in seen.sights]
+    return ValidationReport(
+        catalog.path,
+        len(catalog),
+        len(catalog.shards),
+        (*errors, *(one for one in found if one.severity == "error")),
+        tuple(one for one in found if one.severity == "warning"),
+        seen.looked,
+        tuple(rule for rule in RULES if rule in meant and rule not in seen.looked),
+    )
+
+
+def _problem_of(sight: Sight) -> Problem:
+    place = f"{sight.field} of {sight.where}" if sight.where else sight.field
+    others = f" ({sight.count:,} objects)" if sight.count > 1 else ""
+    severity = RULES[sight.rule].severity
+    return Problem(sight.rule, place, sight.message + others, severity, sight.count)
+
+
+def _meaning(
+    catalog: Catalog,
+    sound: set[int],
+    wanted: frozenset[str],
+    sample: int | None,
+    executor: Executor | None,
+    *,
+    bars: bool,
+) -> Seen:
+    if not wanted:
+        return Seen((), {})
+    tasks = [
+        ShardTask(
+            shard.path,
+            shard.path.relative_to(catalog.path).as_posix(),
+            catalog.survey,
+            shard.ipix,
+            catalog.order,
+            wanted,
+            sample,
+        )
+        for number, shard in enumerate(catalog.shards)
+        if number in sound
+    ]
+    watch = partial(
+        tqdm, total=len(tasks), desc="meaning", unit="shard", disable=not bars, leave=False
+    )
+    return look(catalog.survey, tasks, wanted, executor, watch)
+
+
+def _format(catalog: Catalog, *, bars: bool) -> tuple[list[Problem], set[int]]:
+    """Check the rules of the format; say which shards hold what they should."""
     problems = [Problem(*finding) for finding in _tree(catalog)]
     sound: set[int] = set()
     readable: set[int] = set()
+    whole: set[int] = set()
     observed: list[Any] = []
     before: tuple[int, Any] | None = None
     bar = tqdm(catalog.shards, desc="validate", unit="shard", disable=not bars, leave=False)
@@ -166,11 +196,14 @@ def validate_catalog(
         observed.append(columns["observation_id"])
         checked, before = _objects(catalog, columns, shard.ipix, before)
         problems += [Problem(rule, where, message) for rule, message in checked]
+        # Values out of place say nothing of what they mean.
+        if not any(rule[0] in "SR" and rule != "S9" for rule in (*rules, *dict(checked))):
+            whole.add(number)
     problems += [Problem(*finding) for finding in _row_tables(catalog, sound)]
     problems += [Problem(*finding) for finding in _identifiers(catalog, observed)]
-    problems += [Problem(*finding) for finding in _catalogue(catalog, readable)]
-    problems += [Problem(*finding) for finding in _readme(catalog)]
-    return ValidationReport(catalog.path, len(catalog), len(catalog.shards), tuple(problems))
+    problems += [Problem(*finding) for finding in check_catalogue(catalog, readable)]
+    problems += [Problem(*finding) for finding in check_readme(catalog)]
+    return problems, whole
 
 
 def _place(catalog: Catalog, shard: CatalogShard) -> ShardPlace:
@@ -230,7 +263,7 @@ def _tree(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
 
 def _root(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
     """Rules T1 and M1: the name of the subset, and what reading it does not look at."""
-    name = _absolute(catalog).name
+    name = absolute(catalog).name
     try:
         check_subset(name)
     except ValueError as error:
@@ -244,11 +277,6 @@ def _root(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
         yield "M1", ROOT_FILE, "it has no written_by"
     if catalog.root.layout not in ("compact", "fast"):
         yield "M1", ROOT_FILE, f"a layout {catalog.root.layout!r} is not known"
-
-
-def _absolute(catalog: Catalog) -> Path:
-    """Give the folder by its name, were it the one that commands run in."""
-    return Path(os.path.abspath(catalog.path))  # noqa: PTH100 - links keep their names
 
 
 def _folders(catalog: Catalog, declared: set[int]) -> Iterator[tuple[str, str, str]]:
@@ -409,93 +437,3 @@ def _identifiers(catalog: Catalog, observed: list[Any]) -> Iterator[tuple[str, s
             first = unique[counts > 1][0]
             repeated = len(names) - len(unique)
             yield "T6", catalog.subset, f"{repeated} objects repeat an observation_id, as {first!r}"
-
-
-def _catalogue(catalog: Catalog, readable: set[int]) -> Iterator[tuple[str, str, str]]:
-    """Compare the catalogue with what the shards say."""
-    yield from _hats_files(catalog)
-    try:
-        table = read_hats(catalog.path / CATALOG_DIR, None)
-    except (OSError, AstroPileError, ValueError) as error:
-        yield "M4", CATALOG_DIR, f"cannot be read: {error}"
-        return
-    wanted = {*catalog.light_columns, HEALPIX_29, SHARD_COLUMN, ROW_COLUMN}
-    if set(table.column_names) != wanted:
-        differing = sorted(set(table.column_names) ^ wanted)
-        yield "M4", CATALOG_DIR, f"its columns differ in {', '.join(differing)}"
-        return
-    if len(table) != len(catalog):
-        yield "M4", CATALOG_DIR, f"{len(table)} rows for {len(catalog)} objects"
-        return
-    for number in sorted(readable):
-        shard = catalog.shards[number]
-        where = f"{shard.path.parent.name}/{shard.path.name}"
-        with ShardReader(shard.path, catalog.survey) as reader:
-            stored: dict[str, Any] = {}
-            every = np.arange(reader.n_objects)
-            for name in catalog.light_columns:
-                # A column that is missing was found before.
-                with contextlib.suppress(AstroPileError):
-                    stored[name] = reader.read(name, every)
-        stored[ROW_COLUMN] = every
-        stored[SHARD_COLUMN] = np.full(len(every), shard.part.index)
-        ra, dec = stored["ra"], stored["dec"]
-        if np.all((ra >= 0) & (ra < 360) & (np.abs(dec) <= 90)):
-            stored[HEALPIX_29] = ang2pix(ra, dec, 29)
-        part = table.slice(shard.start, shard.n_objects)
-        for name, values in stored.items():
-            if not _same(part[name], np.asarray(values)):
-                yield "M4", CATALOG_DIR, f"column {name!r} is not that of {where}"
-
-
-def _same(found: Any, stored: Any) -> bool:
-    """Tell whether a column of the catalogue holds what a shard does."""
-    try:
-        mine = found.to_numpy(zero_copy_only=False)
-        if stored.dtype.kind == "S":
-            stored, mine = np.char.decode(stored, "utf-8"), mine.astype(str)
-        return np.array_equal(mine, stored, equal_nan=stored.dtype.kind == "f")
-    except (ValueError, TypeError, NotImplementedError):
-        return False
-
-
-def _hats_files(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
-    """Rule M4: what makes a HATS catalogue of the Parquet files."""
-    folder = catalog.path / CATALOG_DIR
-    for name in ("hats.properties", "properties"):
-        path = folder / name
-        if not path.is_file():
-            yield "M4", f"{CATALOG_DIR}/{name}", "missing"
-        elif f"hats_nrows={len(catalog)}".encode() not in path.read_bytes().split():
-            yield "M4", f"{CATALOG_DIR}/{name}", f"it does not say hats_nrows={len(catalog)}"
-    for name, n_rows in (("_metadata", len(catalog)), ("_common_metadata", 0)):
-        path = folder / "dataset" / name
-        where = f"{CATALOG_DIR}/dataset/{name}"
-        if not path.is_file():
-            yield "M4", where, "missing"
-            continue
-        try:
-            found = pq.read_metadata(path).num_rows
-        except (OSError, ValueError) as error:
-            yield "M4", where, f"cannot be read: {error}"
-            continue
-        if found != n_rows:
-            yield "M4", where, f"it tells of {found} rows, not {n_rows}"
-
-
-def _readme(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
-    """Rule M5: the rows of the schema table; all else may be said in any words."""
-    readme = _absolute(catalog).parent / README_FILE
-    try:
-        if not readme.is_file():
-            raise FileNotFoundError("no such file")
-        found = readme.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        yield "M5", README_FILE, f"cannot be read: {error}"
-        return
-    lines = {line.strip() for line in found.splitlines()}
-    columns, names = schema_rows(catalog.survey)
-    missing = [line for line in (*columns, *names) if line not in lines]
-    if missing:
-        told = f"{len(missing)} rows of the schema table of {catalog.subset!r}"
-        yield "M5", README_FILE, f"it lacks {told}, first {missing[0]}"

@@ -8,13 +8,12 @@ state the hashes of the files.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from astropile.errors import FormatError, IntegrityError
+from astropile.errors import FormatError
 from astropile.layout import (
+    CATALOG_DIR,
     MANIFEST_DIR,
     ROOT_FILE,
     ROWS_DIR,
@@ -150,47 +149,34 @@ def _shard(folder: str, entry: dict[str, Any], block_nbytes: int) -> FileFacts:
     )
 
 
-def all_files(
-    root: Root, read: Callable[[str], bytes], where: str
-) -> Iterator[tuple[int, list[FileFacts]]]:
+def root_files(root: Root, where: str) -> list[FileFacts]:
     """
-    List the files of a subset, partition after partition.
+    List the files that `astropile.json` itself describes: the catalogue and the lists.
 
     Parameters
     ----------
     root : Root
         What the subset says of itself.
-    read : callable
-        Gives a file of the subset.
     where : str
         The subset, for messages.
 
-    Yields
-    ------
-    int
-        Pixel of a partition.
+    Returns
+    -------
     list of FileFacts
-        Its files: manifest, shards, row tables.
+        They; empty in trees of format 1.0.
 
     Raises
     ------
     FormatError
-        If a manifest breaks the format.
-    IntegrityError
-        At the end, if the manifests are not those of the snapshot.
+        If a name is not that of such a file, or stands there twice.
     """
-    digest = hashlib.sha256()
-    for number, partition in enumerate(root.partitions):
-        path = manifest_path(partition.ipix)
-        content = read(path)
-        sha256 = hashlib.sha256(content)
-        digest.update(sha256.digest())
-        own = FileFacts(path, len(content), sha256.hexdigest())
-        yield (
-            partition.ipix,
-            [own, *partition_files(root, number, content, f"{where}/{path}")],
-        )
-    if digest.hexdigest() != root.snapshot:
-        raise IntegrityError(
-            f"{where}/{MANIFEST_DIR}", f"the manifests of snapshot {root.snapshot}", "others"
-        )
+    seen: set[str] = set()
+    for path, size, _ in root.files:
+        below, _, name = path.partition("/")
+        is_list = below == MANIFEST_DIR and name.endswith(".jsonl") and "/" not in name
+        if not (is_list or (below == CATALOG_DIR and name)) or path.lower() in seen or size < 0:
+            said = f"{path!r}, {size} bytes"
+            wanted = "files of the catalogue and lists of the build, each once"
+            raise FormatError(f"{where}/{ROOT_FILE}", wanted, said)
+        seen.add(path.lower())
+    return [FileFacts(path, size, sha256) for path, size, sha256 in root.files]

@@ -49,6 +49,7 @@ _COMMANDS: Final = _Commands(
     "surveys",
     "build",
     "get",
+    "repair",
     "info",
     "show",
     "match",

@@ -68,10 +68,26 @@ def plain_json(value: Any, key: str = "") -> Any:
         case Mapping():
             return {_text(name): plain_json(item, _text(name)) for name, item in value.items()}
         case _ if dataclasses.is_dataclass(value):
-            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            return plain_json(fields)
+            return plain_json(fields_of(value))
         case _:
             return [plain_json(item, key) for item in value]
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """
+    Give the fields of a report by name.
+
+    Parameters
+    ----------
+    value : dataclass
+        The report.
+
+    Returns
+    -------
+    dict
+        Its fields.
+    """
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
 
 
 def _text(value: Any) -> str:

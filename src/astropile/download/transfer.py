@@ -70,6 +70,7 @@ def fetch_file(
     *,
     patience: Patience,
     note: Callable[[int], None] = nothing,
+    reuse: bool = False,
 ) -> bool:
     """
     Fetch a file, or what is missing of it.
@@ -88,6 +89,8 @@ def fetch_file(
         How long to try.
     note : callable
         Told how many more bytes are there, checked.
+    reuse : bool
+        Take over the sound blocks of a file that stands under the final name.
 
     Returns
     -------
@@ -109,9 +112,28 @@ def fetch_file(
         if is_there(place, facts):
             note(facts.size or 0)
             return False
+        if reuse and facts.blocks:
+            _copy(place)
         kind = _ByBlocks if facts.blocks else _Whole
         kind(store, key, place, facts, patience, note).run()
     return True
+
+
+def _copy(place: Place) -> None:
+    """Begin a file with what stands under its final name, unless it was begun already."""
+    source = place.open_there()
+    if source is None:
+        return
+    target = place.open_part()
+    try:
+        if os.fstat(target).st_size == 0:
+            at = 0
+            while piece := os.pread(source, _READ_NBYTES, at):
+                _write(target, memoryview(piece), at)
+                at += len(piece)
+    finally:
+        os.close(source)
+        os.close(target)
 
 
 def is_there(place: Place, facts: FileFacts) -> bool:

@@ -74,7 +74,7 @@ def needed_ranges(
             begins, ends, width = _ragged(survey, table, column, rows, where)
         else:
             path, begins, ends = name, rows, rows + 1
-            width = _common_width(survey, name) if column is None else _width(column)
+            width = common_width(survey, name) if column is None else column_width(column)
         some = ends > begins
         begins, ends = begins[some], ends[some]
         if not len(begins) or not width:
@@ -105,11 +105,39 @@ def _size(column: Column) -> int:
     return math.prod(size for size in column.shape if isinstance(size, int))
 
 
-def _width(column: Column) -> int:
+def column_width(column: Column) -> int:
+    """
+    Give the bytes of one entry of a fixed or shared column.
+
+    Parameters
+    ----------
+    column : Column
+        The column.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
     return column.numpy_dtype.itemsize * _size(column)
 
 
-def _common_width(survey: Survey, name: str) -> int:
+def common_width(survey: Survey, name: str) -> int:
+    """
+    Give the bytes of one entry of a common column.
+
+    Parameters
+    ----------
+    survey : Survey
+        The survey.
+    name : str
+        One of `astropile.names.COMMON_COLUMNS`.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
     assert name in COMMON_COLUMNS
     if name in ("object_id", "observation_id"):
         return survey[str(survey.aliases[name])].numpy_dtype.itemsize
@@ -125,10 +153,32 @@ def _ragged(
     offsets = table.offsets.get(path)
     if offsets is None or len(offsets) != table.n_objects + 1:
         raise FormatError(where, path, "none for every object")
+    step, width = ragged_step(survey, column)
+    return step * offsets[rows], step * offsets[rows + 1], width
+
+
+def ragged_step(survey: Survey, column: Column) -> tuple[int, int]:
+    """
+    Say how a ragged column lies along axis 0.
+
+    Parameters
+    ----------
+    survey : Survey
+        The survey.
+    column : Column
+        The column.
+
+    Returns
+    -------
+    step : int
+        Entries of axis 0 for each step of the offsets.
+    width : int
+        Bytes of one entry.
+    """
+    dims = survey.ragged_dims(column)
     leading = len(dims) == 1 and column.shape[0] == dims[0]
     step = 1 if leading else _size(column)
-    width = column.numpy_dtype.itemsize * (_size(column) if leading else 1)
-    return step * offsets[rows], step * offsets[rows + 1], width
+    return step, column.numpy_dtype.itemsize * (_size(column) if leading else 1)
 
 
 def _chunks(

@@ -259,6 +259,37 @@ class HttpStore(Store):
         except _ReaderError as error:
             raise error.cause from None
 
+    def version(self, key: str) -> Version:
+        """
+        Give size and version of an object as it is now.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+
+        Returns
+        -------
+        Version
+            Both.
+
+        Raises
+        ------
+        StoreError
+            If there is no such object, its server does not say its size, or fails.
+        """
+        found: list[Body] = []
+
+        def attempt() -> bool:
+            with self.stream(key, 0, 1) as body:
+                found.append(body)
+            return True
+
+        self._persist(key, attempt)
+        if found[0].size is None:
+            raise StoreError(self.url_of(key), "its size", "none")
+        return Version(found[0].size, found[0].tag)
+
     def _body(self, key: str, response: Any, start: int, stop: int | None) -> Body:
         """Read what an answer brings, before its bytes."""
         first, length = 0, _length(response)
@@ -267,6 +298,8 @@ class HttpStore(Store):
             first, length, size = _said_range(response, start, stop)
         elif response.status in _MISSING:
             raise StoreError(self.url_of(key), "a file that is there", _status(response))
+        elif response.status == 416 and response.headers.get("Content-Range") == "bytes */0":
+            return Body(0, 0, _tag(response), "", iter(()))
         elif response.status != 200:
             raise self._refusal(key, response, "200 OK")
         encoded = response.headers.get("Content-Encoding", "identity")

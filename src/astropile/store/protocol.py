@@ -326,7 +326,7 @@ class Store(ABC):
         StoreError
             If there is no such object, or the store fails.
         """
-        raise NotImplementedError
+        raise NotImplementedError(type(self).__name__)
 
     @abstractmethod
     def folders(self, key: str) -> tuple[str, ...] | None:

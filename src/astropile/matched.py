@@ -21,7 +21,8 @@ from typing import Any, Final
 import numpy as np
 
 from astropile.errors import MatchError
-from astropile.publish import publish_bytes, sync_folder
+from astropile.match.package import replace_folder
+from astropile.publish import local_path, publish_bytes, sync_folder
 
 CATALOG_FILES: Final = ("catalog.parquet", "catalog.ecsv")
 DATASET_DIR: Final = "dataset"
@@ -30,9 +31,16 @@ TABLE_FORMATS: Final = {
     ".csv": "ascii.csv",
     ".ecsv": "ascii.ecsv",
     ".fits": "fits",
+    ".fit": "fits",
     ".vot": "votable",
+    ".xml": "votable",
+    ".hdf5": "hdf5",
+    ".h5": "hdf5",
 }
 """What astropy calls the formats that a suffix names."""
+
+HDF5_NAME: Final = "catalog"
+"""Name of the table in an HDF5 file."""
 
 
 def save_match(matched: Any, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -60,7 +68,7 @@ def save_match(matched: Any, folder: str | os.PathLike[str], *, overwrite: bool 
     OSError
         If the disk fails; nothing then stands under the final name.
     """
-    final = Path(folder).expanduser()
+    final = local_path(folder)
     if final.exists() and not overwrite:
         raise MatchError(str(final), "a folder that does not exist", "one that does")
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +83,7 @@ def save_match(matched: Any, folder: str | os.PathLike[str], *, overwrite: bool 
         aside.mkdir()
         try:
             _write(matched, aside)
-            _replace(aside, final)
+            replace_folder(aside, final, overwrite=overwrite)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
             Path(lock.name).unlink(missing_ok=True)
@@ -111,7 +119,8 @@ def save_table(table: Any, path: Path, *, overwrite: bool = False) -> None:
         table = _for_fits(table)
     aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        table.write(str(aside), format=name)
+        more = {"path": HDF5_NAME, "serialize_meta": True} if name == "hdf5" else {}
+        table.write(str(aside), format=name, **more)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.rename(path)
@@ -147,19 +156,3 @@ def _write(matched: Any, aside: Path) -> None:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
     sync_folder(aside)
-
-
-def _replace(aside: Path, final: Path) -> None:
-    """Rename; what is replaced steps aside first, and comes back if that fails."""
-    replaced = final.with_name(f".{final.name}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if final.exists():
-        final.rename(replaced)
-    try:
-        aside.rename(final)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(final)
-        raise
-    sync_folder(final.parent)
-    shutil.rmtree(replaced, ignore_errors=True)

@@ -1,6 +1,8 @@
 """The command match in the words of STILTS: joins, ways to find, formats, more than two trees."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ FORMATS = {
     ".ecsv": "ascii.ecsv",
     ".fits": "fits",
     ".vot": "votable",
+    ".xml": "votable",
+    ".fit": "fits",
+    ".hdf5": "hdf5",
 }
 
 
@@ -41,6 +46,7 @@ def test_the_suffix_names_the_format(command, trees, tmp_path, suffix):  # noqa:
     expected, _ = astropile.cross_match_datasets(trees.left, trees.right, join="left")
     assert out.startswith(f"{len(expected)} lines among {N_LEFT} of toy and")
     table = Table.read(str(path), format=FORMATS[suffix])
+    table.convert_bytestring_to_unicode()
     assert table.colnames == expected.colnames
     np.testing.assert_array_equal(table["row_toy"], expected["row_toy"])
     absent = np.ma.getmaskarray(expected["row_other"])
@@ -104,3 +110,104 @@ def test_wrong_command_lines(command, trees, tmp_path):  # noqa: F811
     assert code == ExitCode.REFUSED
     assert "join: expected one of inner, left, outer" in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def lists(trees, tmp_path):  # noqa: F811
+    """Two files with some objects of the left tree, the second ones half an arcsecond north."""
+    ra, dec = astropile.open_catalog(trees.left).positions()
+    ra, dec = ra[10:30], np.clip(dec[10:30], -89, 89)
+    one, other = tmp_path / "one.csv", tmp_path / "other.fits"
+    Table({"id": np.arange(20), "RA": ra, "DEC": dec}).write(one)
+    Table({"key": np.arange(20)[::-1] + 100, "X": ra, "Y": dec + 0.5 / 3600}).write(other)
+    return one, other
+
+
+def test_tables_without_datasets(lists, tmp_path):
+    """Files are matched to a file, and to a tree, where the library `datasets` is not there."""
+    program = """
+import sys
+sys.modules["datasets"] = None
+from astropile.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+    one, other = lists
+    line = [sys.executable, "-c", program, "match", str(one), str(other)]
+    line += ["--columns", "other=X,Y", "-o"]
+    done = subprocess.run(
+        [*line, str(tmp_path / "x.fits")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    table = Table.read(tmp_path / "x.fits")
+    np.testing.assert_allclose(table["separation"], 0.5, atol=1e-6)
+    assert table["row_one"].tolist() == table["row_other"].tolist() == list(range(20))
+    done = subprocess.run(
+        [*line, str(tmp_path / "tree"), "--tree", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    flags = json.loads(done.stdout)["licence_flags"]
+    assert flags == ["one: licence not known", "other: licence not known"]
+    tree = astropile.open_catalog(tmp_path / "tree")
+    assert sorted(tree.take(np.arange(20), ["other.key"])["other.key"]) == list(range(100, 120))
+
+
+def test_summary_and_figure(command, lists, tmp_path):
+    """The report tells what is chance, per pair too, and the figure is a PNG of three panels."""
+    pytest.importorskip("matplotlib")
+    one, other = lists
+    line = ("match", one, other, "--columns", "other=X,Y", "-o", tmp_path / "x.ecsv")
+    code, out, _ = command(*line, "--figure", tmp_path / "x.png")
+    assert code == 0
+    assert "chance: 20 pairs within 1 arcsec, 0 ±" in out
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    table = Table.read(tmp_path / "x.ecsv")
+    assert table.meta["summary"]["n_pairs"] == 20
+    assert (table["chance_probability"] < 1e-6).all()
+
+
+def test_epochs_on_the_command_line(command, tmp_path):
+    """A star that moves is found where it was seen, and only then."""
+    moving = Table({"ra": [10.0], "dec": [0.0], "pmra": [0.0], "pmdec": [5000.0]})
+    moving["pmra"].unit = moving["pmdec"].unit = "mas/yr"
+    moving.write(tmp_path / "gaia.ecsv")
+    Table({"ra": [10.0], "dec": [-5.0 * 16 / 3600], "when": [2000.0]}).write(tmp_path / "old.csv")
+    line = ("match", tmp_path / "gaia.ecsv", tmp_path / "old.csv", "--json", "-o")
+    assert json.loads(command(*line, tmp_path / "a.csv")[1])["n_pairs"] == 0
+    epochs = ("--epoch", "gaia=2016", "--epoch", "old=when")
+    found = json.loads(command(*line, tmp_path / "b.csv", *epochs)[1])
+    assert found["n_pairs"] == 1
+    assert found["separation_arcsec"]["max"] < 1e-4
+
+
+def test_identifiers_on_the_command_line(command, tmp_path):
+    """Rows of equal identifiers, wherever they are on the sky."""
+    Table({"id": [7, 8], "ra": [1.0, 2.0], "dec": [0.0, 0.0]}).write(tmp_path / "a.csv")
+    Table({"key": [8, 9], "ra": [50.0, 60.0], "dec": [0.0, 0.0]}).write(tmp_path / "b.csv")
+    line = ("match", tmp_path / "a.csv", tmp_path / "b.csv", "-o", tmp_path / "x.csv")
+    assert command(*line, "--on", "a=id", "--on", "b=key")[0] == 0
+    table = Table.read(tmp_path / "x.csv")
+    assert (table["row_a"].tolist(), table["row_b"].tolist()) == ([1], [0])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--columns", "nobody=X,Y"], "no input is called nobody"),
+        (["--columns", "other=X"], "expected two columns"),
+        (["--epoch", "2016"], "not of the form NAME=VALUE"),
+        (["--figure", "x.pdf"], "a figure is a .png"),
+        (["--tree", "-o", "x.fits"], "no format has the suffix"),
+    ],
+)
+def test_options_that_cannot_be(command, lists, words, message):
+    """Refused with status 2 and what is wrong."""
+    line = ["match", *lists, "-o", lists[0].parent / "out.csv", *words]
+    try:
+        code, _, err = command(*line)
+    except SystemExit as stopped:
+        pytest.fail(f"left with {stopped.code}")
+    assert code == ExitCode.USAGE
+    assert message in err

@@ -1,35 +1,45 @@
-"""``astropile match``: two or more trees matched on the sky, saved."""
+"""``astropile match``: two or more trees or tables matched on the sky, saved."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from astropile.catalog import Catalog, open_catalog
+from astropile.catalog import Catalog
 from astropile.cli.failures import RefusedError, UsageError
 from astropile.cli.output import Printer, count_text, folder_size, size_text
-from astropile.cli.trees import any_tree
+from astropile.cli.trees import local_tree
+from astropile.errors import LicenceWarning
+from astropile.match.chance import MatchSummary
+from astropile.match.inputs import SkyTable, as_positions, open_side
 from astropile.match.multi import JOINS
+from astropile.match.package import SUBSET, save_tree
+from astropile.match.sample import MatchedSample, match_surveys
 from astropile.matched import TABLE_FORMATS, save_match, save_table
+from astropile.store.protocol import is_url, tree_path
 
-HELP: Final = "match trees on the sky and save what belongs together"
+HELP: Final = "match trees and tables on the sky and save what belongs together"
 DESCRIPTION: Final = """\
-Match trees on the sky and save the pairs. OUT is a folder: catalog.parquet and catalog.ecsv
-with one line per pair, dataset/ with everything that all sides have (datasets.load_from_disk
-opens it). Or a file, of the lines alone: .parquet, .csv, .ecsv, .fits or .vot. Either takes its
-name when it is whole. Of more than two trees the first, or the one of the name that --anchor
+Match trees and tables on the sky and save the pairs. OUT is a folder: catalog.parquet and
+catalog.ecsv with one line per pair, dataset/ with everything that all sides have
+(datasets.load_from_disk opens it). With --tree it is the data folder of a tree of its own. Or it
+is a file, of the lines alone: .parquet, .csv, .ecsv, .fits, .vot, .xml, .hdf5 or .h5. Each takes
+its name when it is whole. Of more than two inputs the first, or the one of the name that --anchor
 gives, is matched with each of the others: one line per object of it.
 """
 EXAMPLE: Final = """\
   astropile match demo/hsc demo/decals -o hsc_x_decals --radius 1
   astropile match demo/sdss demo/desi -o pairs --radius 0.5 --find mutual --dry-run
   astropile match demo/hsc demo/decals demo/desi -o lines.fits --join all1
+  astropile match mine.csv demo/hsc -o lines.csv --join 1and2 --find best --figure lines.png
+  astropile match demo/hsc demo/decals -o hsc_x_decals --tree
 """
 
 
@@ -43,6 +53,21 @@ def _radius(text: str) -> float:
     return radius
 
 
+def _input(text: str) -> str:
+    try:
+        tree_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     Declare the options.
@@ -53,14 +78,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         The command's parser.
     """
     parser.add_argument(
-        "trees",
-        metavar="TREE",
-        type=any_tree,
+        "inputs",
+        metavar="INPUT",
+        type=_input,
         nargs="+",
-        help="two or more trees: the folder of each, or the URL of a subset",
+        help="two or more: the folder of a tree, of a HATS catalogue or of a saved match, a FITS, "
+        "VOTable, CSV, ECSV or Parquet file; or the URL of one of these",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="the folder or file to make"
+        "-o", "--output", type=local_tree, required=True, metavar="OUT", help="the folder or file to make"
     )
     parser.add_argument(
         "--radius",
@@ -84,12 +110,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JOIN",
         help="what to keep: pairs (inner or 1and2), also what is only in the first (left, all1), "
         "only in the second (right, all2), or either (outer, 1or2); or what has no pair: 1not2, "
-        "2not1, 1xor2. Of more than two trees inner, left or outer (inner)",
+        "2not1, 1xor2. Of more than two inputs inner, left or outer (inner)",
     )
     parser.add_argument(
         "--anchor", metavar="NAME", help="the survey whose objects the others are matched with"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a folder that is there")
+    for option, value, text in (
+        ("--on", "NAME=COLUMN", "match these by equal identifiers, the anchor among them"),
+        (
+            "--epoch",
+            "NAME=WHEN",
+            "when positions hold, a year or a column: match objects where they were seen",
+        ),
+        ("--columns", "NAME=RA,DEC", "columns of a table's positions, where they are not found"),
+    ):
+        parser.add_argument(
+            option, metavar=value, type=_named, action="append", default=[], help=text
+        )
+    parser.add_argument(
+        "--summary",
+        action="store_true",
+        help="measure how much is chance: false pairs by shifted positions, completeness, and in "
+        "every line the probability that an unrelated object lies as near",
+    )
+    parser.add_argument(
+        "--figure",
+        type=local_tree,
+        metavar="PNG",
+        help="draw separations, completeness and the sky (needs the extra plot; with --summary)",
+    )
+    parser.add_argument(
+        "--tree", action="store_true", help="make a tree of the pairs: OUT is its data folder"
+    )
+    parser.add_argument(
+        "--subset", default=SUBSET, metavar="NAME", help=f"with --tree, the subset ({SUBSET})"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     parser.add_argument("--dry-run", action="store_true", help="count the pairs and write nothing")
 
 
@@ -108,70 +164,175 @@ def run(args: argparse.Namespace) -> int:
         Exit status.
     """
     out = Printer(args)
-    folder = args.output.expanduser()
-    if folder.exists() and not args.overwrite:
-        raise RefusedError(f"cannot write {folder}: it exists already", "--overwrite replaces it")
-    if len(args.trees) < 2:
+    target = _target(args)
+    opened = _open(args)
+    join = args.join
+    if len(opened) > 2:
+        join = {"1and2": "inner", "all1": "left", "1or2": "outer"}.get(join, join)
+    options = {
+        "match_radius": args.radius,
+        "find": args.find,
+        "join": join,
+        "anchor": args.anchor,
+        "on": dict(args.on) or None,
+        "epochs": {name: _when(text) for name, text in args.epoch} or None,
+        "summary": args.summary or args.figure is not None,
+    }
+    matched: Any = None
+    if args.tree or args.dry_run or _is_file(target):
+        sample = match_surveys(*opened, **options)
+    else:
+        from astropile.hf import cross_match_datasets
+
+        matched = cross_match_datasets(*opened, **options)
+        sample = matched.sample
+    facts = _facts(sample, opened, args)
+    if not args.dry_run:
+        facts["n_bytes"] = _save(sample, matched, target, args)
+    facts["path"] = None if args.dry_run else target
+    if args.figure is not None and not args.dry_run:
+        _draw(sample, args.figure.expanduser())
+        facts["figure"] = args.figure
+    out.document(facts)
+    _report(out, sample, facts, target, args)
+    return 0
+
+
+def _target(args: argparse.Namespace) -> Path:
+    """Find out what is to be written, and refuse at once what cannot be."""
+    if len(args.inputs) < 2:
         raise UsageError("match needs two trees or more; see astropile match --help")
-    is_file = folder.suffix.lower() in TABLE_FORMATS
-    if not is_file and re.fullmatch(r"\.[A-Za-z]{2,8}", folder.suffix):
+    output: Path = args.output.expanduser()
+    target = output / args.subset if args.tree else output
+    if target.exists() and not args.overwrite:
+        raise RefusedError(f"cannot write {target}: it exists already", "--overwrite replaces it")
+    if re.fullmatch(r"\.[A-Za-z0-9]{2,8}", output.suffix) and (
+        args.tree or output.suffix.lower() not in TABLE_FORMATS
+    ):
         raise UsageError(
-            f"{folder.name}: no format has the suffix {folder.suffix!r}; known: "
+            f"{output.name}: no format has the suffix {output.suffix!r}; known: "
             f"{', '.join(TABLE_FORMATS)}, or a folder's name"
         )
-    join = args.join
-    if len(args.trees) > 2:
-        join = {"1and2": "inner", "all1": "left", "1or2": "outer"}.get(join, join)
-    catalogs = [open_catalog(tree) for tree in args.trees]
-    from astropile.hf import cross_match_datasets
+    if args.figure is not None and args.figure.suffix.lower() != ".png":
+        raise UsageError(f"{args.figure.name}: a figure is a .png")
+    return target
 
-    matched = cross_match_datasets(
-        *catalogs, match_radius=args.radius, find=args.find, join=join, anchor=args.anchor
-    )
-    facts = _facts(matched.catalog, catalogs, args)
-    if not args.dry_run and is_file:
-        save_table(matched.catalog, folder, overwrite=args.overwrite)
-        facts["n_bytes"] = folder.stat().st_size
-    elif not args.dry_run:
-        save_match(matched, folder, overwrite=args.overwrite)
-        facts["n_bytes"] = folder_size(folder)
-    out.document(facts)
-    sizes = [f"{len(one):,} of {one.survey.name}" for one in catalogs]
-    is_pairs = len(catalogs) == 2 and join in {"inner", "1and2"}
-    lines = count_text(facts["n_pairs"], "pair" if is_pairs else "line")
+
+def _is_file(target: Path) -> bool:
+    return target.suffix.lower() in TABLE_FORMATS
+
+
+def _when(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _open(args: argparse.Namespace) -> list[Catalog | SkyTable]:
+    """Open the inputs; columns of positions are told for names, as the sides will have them."""
+    given = dict(args.columns)
+    called = [Path(text).name.partition(".")[0] for text in args.inputs]
+    for name in given:
+        if name not in called:
+            raise UsageError(f"--columns: no input is called {name}, but {', '.join(called)}")
+    opened: list[Catalog | SkyTable] = []
+    for text, name in zip(args.inputs, called, strict=True):
+        value = text if is_url(text) else Path(text)
+        if name in given:
+            ra, comma, dec = given[name].partition(",")
+            if not comma:
+                raise UsageError(f"--columns {name}={ra}: expected two columns, as {name}=ra,dec")
+            opened.append(as_positions(value, ra.strip(), dec.strip()))
+        else:
+            opened.append(open_side(value))
+    return opened
+
+
+def _save(sample: MatchedSample, matched: Any, target: Path, args: argparse.Namespace) -> int:
+    """Write what was asked for; give its size."""
+    if args.tree:
+        # The flags are among the facts that the command prints.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LicenceWarning)
+            save_tree(sample, target.parent, subset=args.subset, overwrite=args.overwrite)
+        return folder_size(target)
+    if _is_file(target):
+        save_table(sample.catalog, target, overwrite=args.overwrite)
+        return target.stat().st_size
+    save_match(matched, target, overwrite=args.overwrite)
+    return folder_size(target)
+
+
+def _draw(sample: MatchedSample, path: Path) -> None:
+    from astropile.plot.match import save_match_figure
+
+    (name, left), (other, _) = sample.sides.items()
+    ra, dec = left.positions()
+    is_matched = np.zeros(len(ra), bool)
+    both = (sample.rows[name] >= 0) & (sample.rows[other] >= 0)
+    is_matched[sample.rows[name][both]] = True
+    summary = MatchSummary.from_dict(sample.catalog.meta["summary"])
+    save_match_figure(path, summary, (ra, dec, is_matched), (name, other))
+
+
+def _facts(
+    sample: MatchedSample, opened: Sequence[Catalog | SkyTable], args: argparse.Namespace
+) -> dict[str, Any]:
+    apart = np.concatenate(list(sample.separations.values()))
+    apart = apart[np.isfinite(apart)]
+    described = {}
+    if len(apart):
+        described = {
+            "median": float(np.median(apart)),
+            "p95": float(np.percentile(apart, 95)),
+            "max": float(apart.max()),
+        }
+    sides = [_described(*one) for one in zip(args.inputs, sample.sides, opened, strict=True)]
+    more: Mapping[str, Any] = sample.catalog.meta
+    return {
+        **({"left": sides[0], "right": sides[1]} if len(sides) == 2 else {"trees": sides}),
+        "radius_arcsec": args.radius,
+        "find": args.find,
+        "join": args.join,
+        "n_pairs": len(sample),
+        "separation_arcsec": described,
+        **{key: more[key] for key in ("summary", "licence_flags") if key in more},
+    }
+
+
+def _described(text: str, name: str, opened: Catalog | SkyTable) -> dict[str, Any]:
+    if isinstance(opened, Catalog):
+        facts = {"path": opened.path, "survey": opened.survey.name}
+    else:
+        facts = {"path": text, "table": opened.name}
+    return {**facts, "name": name, "n_objects": len(opened)}
+
+
+def _report(
+    out: Printer,
+    sample: MatchedSample,
+    facts: Mapping[str, Any],
+    target: Path,
+    args: argparse.Namespace,
+) -> None:
+    sizes = [f"{len(side):,} of {side.name}" for side in sample.sides.values()]
+    is_pairs = len(sizes) == 2 and args.join in {"inner", "1and2"}
+    lines = count_text(len(sample), "pair" if is_pairs else "line")
     out.text(f"{lines} among {' and '.join(sizes)} within {args.radius:g} arcsec")
     if apart := facts["separation_arcsec"]:
         out.text(
             f"  separation: median {apart['median']:.3f}, 95 % below {apart['p95']:.3f}, "
             f"largest {apart['max']:.3f} arcsec"
         )
+    if "summary" in facts:
+        out.text(f"  chance: {MatchSummary.from_dict(facts['summary'])}")
+    if args.tree:
+        for flag in facts.get("licence_flags", []):
+            out.text(f"  before you share it: {flag}")
     if args.dry_run:
-        out.text(f"  would be written to {folder}")
-    else:
-        out.text(f"  saved in {folder}, {size_text(facts['n_bytes'])}")
-    return 0
-
-
-def _facts(table: Any, catalogs: Sequence[Catalog], args: argparse.Namespace) -> dict[str, Any]:
-    names = [name for name in table.colnames if name.split("_")[0] == "separation"]
-    separation = np.concatenate([np.asarray(table[name], np.float64) for name in names])
-    separation = separation[np.isfinite(separation)]
-    described = {}
-    if len(separation):
-        described = {
-            "median": float(np.median(separation)),
-            "p95": float(np.percentile(separation, 95)),
-            "max": float(separation.max()),
-        }
-    trees = [
-        {"path": one.path, "survey": one.survey.name, "n_objects": len(one)} for one in catalogs
-    ]
-    return {
-        **({"left": trees[0], "right": trees[1]} if len(trees) == 2 else {"trees": trees}),
-        "radius_arcsec": args.radius,
-        "find": args.find,
-        "join": args.join,
-        "n_pairs": len(table),
-        "separation_arcsec": described,
-        "path": None if args.dry_run else args.output,
-    }
+        out.text(f"  would be written to {target}")
+        return
+    out.text(f"  saved in {target}, {size_text(facts['n_bytes'])}")
+    if "figure" in facts:
+        out.text(f"  drawn in {facts['figure']}")

@@ -7,45 +7,115 @@ row or saves it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from astropy.table import Table
 from numpy.typing import NDArray
 
 from astropile.catalog import Catalog
 from astropile.errors import MatchError, UnknownColumnError
-from astropile.healpix import ang2pix
 from astropile.hf.builder import TreeBuilder
 from astropile.hf.dataset import lazy_dataset
+from astropile.hf.describe import merged_info
+from astropile.hf.lazy import LazyTable
 from astropile.hf.pairs import OWN_COLUMNS, PairRows
 from astropile.hf.rows import TreeRows, as_numpy
 from astropile.hf.source import Rows, RowSource
 from astropile.hf.views import ChosenRows, DatasetRows
-from astropile.match.chance import MatchSummary, summarize_match
-from astropile.match.inputs import NO_SIDE, open_side
-from astropile.match.join import cross_match
-from astropile.match.multi import JOINS, best_pairs, join_many, join_pairs, turned
-from astropile.match.positions import FIND, Find, Pairs, match_positions
+from astropile.match.contents import Content, TableContent, TreeContent
+from astropile.match.inputs import NO_SIDE, SkyTable, as_positions, open_side
+from astropile.match.package import SHARD_NBYTES, SUBSET, save_tree
+from astropile.match.sample import FindPairs, MatchedSample, match_surveys
+from astropile.match.sides import Side, tree_provenance
 from astropile.names import COMMON_COLUMNS
-from astropile.sky import unit_vectors, wrap_ra
 
-_DEFAULT_ORDER = 4
-
-FindPairs = Find | Literal["best", "best1", "best2"]
-"""The ways to find pairs."""
+if TYPE_CHECKING:
+    from astropile.build import BuildReport
 
 
-class CrossMatch(NamedTuple):
-    """What `cross_match_datasets` gives: unpacks into two."""
-
+class _Two(NamedTuple):
     catalog: Table
-    """One line per pair: positions, separation, identifiers and row numbers of both sides."""
-
     dataset: datasets.Dataset
-    """One example per pair, with everything both sides have; read when asked for."""
+
+
+class CrossMatch(_Two):
+    """
+    What `cross_match_datasets` gives: unpacks into two.
+
+    Attributes
+    ----------
+    catalog : astropy.table.Table
+        One line per pair: positions, separation, identifiers and row numbers of both sides.
+    dataset : datasets.Dataset
+        One example per pair, with everything both sides have; read when asked for.
+    sample : MatchedSample
+        The row numbers of each side, and the sides.
+    """
+
+    sample: MatchedSample
+
+    @classmethod
+    def of(cls, sample: MatchedSample, dataset: datasets.Dataset) -> Self:
+        """
+        Put together what a match gave.
+
+        Parameters
+        ----------
+        sample : MatchedSample
+            The match.
+        dataset : datasets.Dataset
+            Its rows with all their data.
+
+        Returns
+        -------
+        CrossMatch
+            Both.
+        """
+        made = cls(sample.catalog, dataset)
+        made.sample = sample
+        return made
+
+    def save_tree(
+        self,
+        tree: str | os.PathLike[str],
+        *,
+        subset: str = SUBSET,
+        order: int | None = None,
+        layout: Literal["compact", "fast"] = "compact",
+        shard_nbytes: int = SHARD_NBYTES,
+        overwrite: bool = False,
+        progress: bool | None = None,
+    ) -> BuildReport:
+        """
+        Package the matched objects as a tree of their own: see `astropile.match.save_tree`.
+
+        Parameters
+        ----------
+        tree : path
+            The data folder; the subset is made in it.
+        subset, order, layout, shard_nbytes, overwrite, progress
+            As for `astropile.match.save_tree`.
+
+        Returns
+        -------
+        BuildReport
+            What was done.
+        """
+        return save_tree(
+            self.sample,
+            tree,
+            subset=subset,
+            order=order,
+            layout=layout,
+            shard_nbytes=shard_nbytes,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
 
 def cross_match_datasets(
@@ -60,7 +130,9 @@ def cross_match_datasets(
     on: Mapping[str, str] | None = None,
     left_columns: Sequence[str] | None = None,
     right_columns: Sequence[str] | None = None,
+    epochs: Mapping[str, float | str] | None = None,
     summary: bool = False,
+    **options: Any,
 ) -> CrossMatch:
     """
     Match two or more surveys on the sky.
@@ -70,7 +142,8 @@ def cross_match_datasets(
     left, right : DatasetBuilder, Dataset, Catalog, table or path
         What `load_dataset_builder`, `load_dataset` or `open_catalog` gave, the folder of a
         tree, or any map-style dataset with columns ``ra`` and ``dec`` [deg, ICRS]; or whatever
-        else `astropile.match.as_positions` takes: tables of any library, files, HATS catalogues.
+        else `astropile.match.as_positions` takes: tables of any library, files, HATS catalogues,
+        here or behind a URL.
         The examples then have the table's rows, with ``ra`` and ``dec`` in degrees.
     *others : DatasetBuilder, Dataset, Catalog or path
         Further surveys. A number in third place is the radius.
@@ -98,10 +171,17 @@ def cross_match_datasets(
         them, and the column of each that holds identifiers.
     left_columns, right_columns : sequence of str, optional
         Fields to keep of a side; by default all.
+    epochs : mapping of str to float or str, optional
+        When the positions of each survey hold [Julian year], or its column that says so for
+        each row; where a survey is not named, its column ``ref_epoch``. Objects are then matched
+        where they were seen, by the proper motions there are: see `astropile.match.match_moving`.
     summary : bool
         Also measure how much of the match is chance, for about ten times the cost of the match
         and all positions of both sides: `astropile.match.MatchSummary`, as a dict under
-        ``summary`` of the catalogue's ``meta``. Of two surveys, matched by position.
+        ``summary`` of the catalogue's ``meta``, and the column ``chance_probability``: how
+        likely an unrelated object lies as near. Of two surveys, matched by position.
+    **options : object
+        Of whole trees: `memory_bytes`, `executor` and `progress`, as for `cross_match`.
 
     Returns
     -------
@@ -125,8 +205,8 @@ def cross_match_datasets(
     Notes
     -----
     Several left objects may have the same nearest right one: each gives a pair. Among right
-    objects equally far the first wins. Positions are compared as they are, at their own
-    epochs. Partitions, shards, the poles and right ascension 0 are no borders. With more than
+    objects equally far the first wins. Without `epochs`, positions are compared as they are.
+    Partitions, shards, the poles and right ascension 0 are no borders. With more than
     two surveys the result does not depend on the order of those beside the anchor: see
     `astropile.match.match_many`.
 
@@ -140,213 +220,107 @@ def cross_match_datasets(
     if others and isinstance(others[-1], int | float | np.number):
         others, match_radius = others[:-1], others[-1]
     radius_arcsec = match_radius
-    if isinstance(radius_arcsec, str | bytes | bool):
-        raise MatchError("match_radius", "a number of arcseconds", repr(radius_arcsec))
-    sides = [_Side.of(left, "left", left_columns), _Side.of(right, "right", right_columns)]
-    sides += [_Side.of(other, f"{n}.", None) for n, other in enumerate(others, 3)]
-    names = _names([side.source.name for side in sides])
+    sides = [_side(left, "left", left_columns), _side(right, "right", right_columns)]
+    sides += [_side(other, f"{n}.", None) for n, other in enumerate(others, 3)]
+    sample = match_surveys(
+        *sides,
+        match_radius=radius_arcsec,
+        find=find,
+        join=join,
+        anchor=anchor,
+        on=on,
+        epochs=epochs,
+        summary=summary,
+        **options,
+    )
+    names = list(sample.sides)
     for name in names:
         if not flat and name in OWN_COLUMNS:
             raise MatchError("a side", "a name that is no column of a pair", repr(name))
-    if others or on or anchor is not None:
-        found = _many_rows(
-            dict(zip(names, sides, strict=True)), radius_arcsec, join, find, anchor, on
-        )
-    else:
-        found = _two_rows(sides, radius_arcsec, find, join)
-    lines = [side.lines_where(places) for side, places in zip(sides, found.rows, strict=True)]
-    ra, dec = _mean_positions(lines)
-    own = {"ra": ra, "dec": dec, "healpix": ang2pix(ra, dec, sides[0].order), **found.separations}
-    source = PairRows([side.kept for side in sides], names, found.rows, own, flat=flat)
-    catalog = _catalog(sides, names, found, own, lines)
-    catalog.meta.update(
-        {
-            "match_radius_arcsec": float(radius_arcsec),
-            "find": find,
-            "join": join,
-            "healpix_order": sides[0].order,
-        }
-    )
-    if summary:
-        catalog.meta["summary"] = _summary(sides, radius_arcsec, find, on).to_dict()
-    return CrossMatch(catalog, lazy_dataset(source, _info(sides, names, radius_arcsec)))
+    own = {
+        "ra": sample.ra,
+        "dec": sample.dec,
+        "healpix": np.asarray(sample.catalog["healpix"]),
+        **sample.separations,
+    }
+    rows = list(sample.rows.values())
+    source = PairRows([side.kept for side in sides], names, rows, own, flat=flat)
+    return CrossMatch.of(sample, lazy_dataset(source, _info(sides, names, radius_arcsec)))
 
 
-def _summary(
-    sides: Sequence[_Side], radius_arcsec: float, find: FindPairs, on: Mapping[str, str] | None
-) -> MatchSummary:
-    if len(sides) != 2 or on or find not in FIND:
-        raise MatchError(
-            "summary",
-            f"two surveys matched by position with find one of {', '.join(FIND)}",
-            f"{len(sides)} surveys, find={find!r}, on={on!r}",
-        )
-    left, right = (side.positions() for side in sides)
-    way: Any = find
-    return summarize_match(*left, *right, radius_arcsec=radius_arcsec, find=way)
+class SourceSide(Side):
+    """
+    Rows of a dataset or of a builder, as a side of a match.
 
+    Parameters
+    ----------
+    source : RowSource
+        The rows.
+    side : str
+        Which side, for messages.
+    names : sequence of str, optional
+        Fields to keep.
+    sky : SkyTable, optional
+        The table that the rows are, where they are one.
+    """
 
-class _Found(NamedTuple):
-    """Rows of a match, one array for each side, -1 where it has no part."""
-
-    rows: tuple[Rows, ...]
-    separations: Mapping[str, NDArray[np.float64]]
-    n_invalid: tuple[int, ...]
-    anchor: str | None = None
-
-
-def _names(given: Sequence[str]) -> list[str]:
-    """Tell sides of one name apart."""
-    if len(given) == 2 and given[0] == given[1]:
-        return [f"{given[0]}_left", f"{given[1]}_right"]
-    seen: dict[str, int] = {}
-    names = []
-    for name in given:
-        seen[name] = seen.get(name, 0) + 1
-        names.append(f"{name}_{seen[name]}" if given.count(name) > 1 else name)
-    return names
-
-
-def _two_rows(sides: Sequence[_Side], radius_arcsec: float, find: FindPairs, join: str) -> _Found:
-    if join not in JOINS:
-        raise MatchError("join", f"one of {', '.join(JOINS)}", repr(join))
-    pairs = _pairs(sides, radius_arcsec, find)
-    joined = join_pairs(pairs, len(sides[0].source), len(sides[1].source), join)
-    return _Found(
-        (joined.left, joined.right),
-        {"separation": joined.separation_arcsec},
-        (pairs.n_invalid_left, pairs.n_invalid_right),
-    )
-
-
-def _many_rows(
-    sides: Mapping[str, _Side],
-    radius_arcsec: float,
-    join: str,
-    find: FindPairs,
-    anchor: str | None,
-    on: Mapping[str, str] | None,
-) -> _Found:
-    first = next(iter(sides)) if anchor is None else anchor
-
-    def pairs_of(name: str, radius: float, find: str) -> Pairs:
-        way: Any = "all" if find == "best" else find
-        return _pairs([sides[first], sides[name]], radius, way)
-
-    def positions_of(name: str, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        lines = sides[name].lines(rows)
-        return lines["ra"], lines["dec"]
-
-    for name in on or {}:
-        if name not in sides:
-            raise MatchError("on", f"names among {', '.join(sides)}", repr(name))
-    found = join_many(
-        {name: len(side.source) for name, side in sides.items()},
-        anchor=first,
-        radius_arcsec=radius_arcsec,
-        join=join,
-        find=find,
-        on={name: sides[name].column(column) for name, column in (on or {}).items()},
-        pairs_of=pairs_of,
-        positions_of=positions_of,
-    )
-    others = found.separation_arcsec
-    separations = {f"separation_{name}": values for name, values in others.items()}
-    if len(others) == 1:
-        separations = {"separation": next(iter(others.values()))}
-    return _Found(tuple(found.rows.values()), separations, tuple(found.n_invalid.values()), first)
-
-
-def _pairs(sides: Sequence[_Side], radius_arcsec: float, find: FindPairs) -> Pairs:
-    if find == "best":
-        return best_pairs(_pairs(sides, radius_arcsec, "all"))
-    if find == "best1":
-        find = "nearest"
-    elif find == "best2":
-        return turned(_pairs(sides[::-1], radius_arcsec, "nearest"))
-    trees = [side.whole_tree for side in sides]
-    if trees[0] is not None and trees[1] is not None:
-        return cross_match(trees[0], trees[1], radius_arcsec=radius_arcsec, find=find)
-    left, right = (side.positions() for side in sides)
-    return match_positions(*left, *right, radius_arcsec=radius_arcsec, find=find)
-
-
-def _mean_positions(
-    lines: Sequence[Mapping[str, NDArray[Any]]],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average the positions of each row; opposite ones have no mean: the first one there is."""
-    there = np.stack([~np.ma.getmaskarray(line["ra"]) for line in lines])
-    first = np.argmax(there, axis=0), np.arange(there.shape[1])
-    given = (np.stack([np.ma.getdata(line[name]) for line in lines]) for name in ("ra", "dec"))
-    ra, dec = (np.where(there, values, values[first]) for values in given)
-    x, y, z = np.moveaxis(np.where(there[..., None], unit_vectors(ra, dec), 0).sum(axis=0), -1, 0)
-    across = np.hypot(x, y)
-    known = np.hypot(across, z) > 1e-12
-    mean_ra, mean_dec = wrap_ra(np.degrees(np.arctan2(y, x))), np.degrees(np.arctan2(z, across))
-    return np.where(known, mean_ra, ra[first]), np.where(known, mean_dec, dec[first])
-
-
-class _Side:
-    """One side of a match."""
-
-    def __init__(self, source: RowSource, side: str, names: Sequence[str] | None) -> None:
-        self.source, self.side = source, side
+    def __init__(
+        self,
+        source: RowSource,
+        side: str,
+        names: Sequence[str] | None,
+        sky: SkyTable | None = None,
+    ) -> None:
+        self.source, self._sky = source, sky
+        self._names = None if names is None else list(names)
         missing = [name for name in ("ra", "dec") if name not in source.schema.names]
         if missing and not isinstance(source, TreeRows):
             raise MatchError(f"the {side} side", "columns ra and dec", f"no {missing[0]}")
         self.kept = source if names is None else ChosenRows(source, list(names))
 
-    @classmethod
-    def of(cls, value: Any, side: str, names: Sequence[str] | None) -> _Side:
-        """Take whatever rows come from."""
-        if isinstance(value, datasets.DatasetDict):
-            if len(value) != 1:
-                raise TypeError(f"the {side} side: which split of {', '.join(value)}?")
-            value = next(iter(value.values()))
-        match value:
-            case TreeBuilder():
-                return cls(value.rows, side, names)
-            case datasets.Dataset():
-                return cls(DatasetRows(value), side, names)
-            case Catalog():
-                return cls(TreeRows(value), side, names)
-        try:
-            opened = open_side(value)
-        except MatchError as error:
-            if error.what != NO_SIDE:
-                raise
-            raise TypeError(
-                f"the {side} side is a builder or dataset of astropile, a Catalog, a table or a "
-                f"path, not {type(value).__name__}"
-            ) from error
-        if isinstance(opened, Catalog):
-            return cls(TreeRows(opened), side, names)
-        info = datasets.DatasetInfo(dataset_name=opened.name)
-        return cls(DatasetRows(datasets.Dataset(opened.table(), info=info)), side, names)
-
     @property
-    def order(self) -> int:
-        """HEALPix order of the tree, where it is one."""
-        return self.source.catalog.order if isinstance(self.source, TreeRows) else _DEFAULT_ORDER
+    def name(self) -> str:
+        """The source's name."""
+        return self.source.name
+
+    def __len__(self) -> int:
+        return len(self.source)
 
     @property
     def provenance(self) -> dict[str, str]:
         """What the rows come from, where it is one survey."""
         if isinstance(self.source, TreeRows):
-            catalog = self.source.catalog
-            facts = {**catalog.survey.provenance, "subset": catalog.subset}
-            return {**facts, "snapshot": catalog.snapshot}
+            return tree_provenance(self.source.catalog)
         return {"dataset": self.source.name, "fingerprint": self.source.fingerprint}
 
     @property
-    def whole_tree(self) -> Catalog | None:
+    def order(self) -> int:
+        """HEALPix order of the tree, where it is one."""
+        source = self.source
+        return source.catalog.order if isinstance(source, TreeRows) else super().order
+
+    @property
+    def licence(self) -> str:
+        """The survey's licence, where it is one."""
+        source = self.source
+        return source.survey.licence if isinstance(source, TreeRows) else super().licence
+
+    @property
+    def tree(self) -> Catalog | None:
         """The catalog, where the side is all of one."""
         if isinstance(self.source, TreeRows) and self.source.chosen_rows is None:
             return self.source.catalog
         return None
 
     def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Read the positions of all rows."""
+        """
+        Read the positions of all rows.
+
+        Returns
+        -------
+        ra, dec : ndarray, shape (n,), float64
+            Positions [deg, ICRS].
+        """
         if isinstance(self.source, TreeRows):
             found = self.source.light(["ra", "dec"])
         else:
@@ -354,7 +328,19 @@ class _Side:
         return found["ra"], found["dec"]
 
     def lines(self, rows: Rows) -> dict[str, NDArray[Any]]:
-        """Read the light columns that a line of the catalogue shows."""
+        """
+        Read the light columns that a line of the catalogue shows.
+
+        Parameters
+        ----------
+        rows : ndarray of int64
+            Which rows.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Identifiers and positions.
+        """
         shown = [name for name in COMMON_COLUMNS if name != "healpix"]
         if isinstance(self.source, TreeRows):
             return self.source.light(shown, rows)
@@ -362,77 +348,119 @@ class _Side:
         columns = zip(table.column_names, table.columns, strict=True)
         return {name: as_numpy(column) for name, column in columns}
 
-    def lines_where(self, rows: Rows) -> dict[str, NDArray[Any]]:
-        """Read the same for rows that may be -1: masked there."""
-        there = rows >= 0
-        found = self.lines(rows[there])
-        if there.all():
-            return found
-        lines: dict[str, NDArray[Any]] = {}
-        for name, values in found.items():
-            filled = np.zeros(len(rows), values.dtype)
-            filled[there] = values
-            lines[name] = np.ma.MaskedArray(filled, mask=~there)
-        return lines
-
     def column(self, name: str) -> NDArray[Any]:
-        """Read one light column of all rows."""
+        """
+        Read one light column of all rows.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        ndarray
+            Its values.
+        """
         if isinstance(self.source, TreeRows):
             return self.source.light([name])[name]
         if name not in self.source.types:
             raise UnknownColumnError(name, self.source.name, tuple(self.source.types))
         return as_numpy(self.source.column(name))
 
+    def table(self) -> SkyTable:
+        """
+        Give the rows with their columns of one number or text each.
 
-def _catalog(
-    sides: Sequence[_Side],
-    names: Sequence[str],
-    found: _Found,
-    own: Mapping[str, NDArray[Any]],
-    lines: Sequence[Mapping[str, NDArray[Any]]],
-) -> Table:
-    table = Table(dict(own))
-    for name, rows, columns in zip(names, found.rows, lines, strict=True):
-        is_whole = len(rows) == 0 or rows.min() >= 0
-        table[f"row_{name}"] = rows if is_whole else np.ma.MaskedArray(rows, mask=rows < 0)
-        for column, values in columns.items():
-            table[f"{column}_{name}"] = values
-    for column in table.colnames:
-        if column.startswith(("ra", "dec")):
-            table[column].unit = "deg"
-    for column in found.separations:
-        table[column].unit = "arcsec"
-    facts = [{"name": name, **side.provenance} for name, side in zip(names, sides, strict=True)]
-    if len(sides) == 2:
-        table.meta = {
-            "n_left": len(sides[0].source),
-            "n_right": len(sides[1].source),
-            "n_invalid_left": found.n_invalid[0],
-            "n_invalid_right": found.n_invalid[1],
-            "left": facts[0],
-            "right": facts[1],
-        }
-        return table
-    sizes = zip(sides, found.n_invalid, strict=True)
-    counts = [{"n_objects": len(side.source), "n_invalid": invalid} for side, invalid in sizes]
-    table.meta = {
-        "anchor": found.anchor,
-        "sides": [fact | count for fact, count in zip(facts, counts, strict=True)],
-    }
-    return table
+        Returns
+        -------
+        SkyTable
+            The rows.
+        """
+        if self._sky is not None:
+            return self._sky
+        if isinstance(self.source, TreeRows):
+            catalog, rows = self.source.catalog, self.source.chosen_rows
+            if rows is None:
+                return as_positions(catalog)
+            return as_positions(catalog.light().take(pa.array(rows)), "ra", "dec", name=self.name)
+        return as_positions(lazy_dataset(self.source))
+
+    def content(self) -> Content:
+        """
+        Give what the rows bring into a tree.
+
+        Returns
+        -------
+        Content
+            The native columns of a tree, or the columns of a dataset.
+        """
+        source = _origin(self.source)
+        if isinstance(source, TreeRows):
+            fields = tuple(source.types) if self._names is None else tuple(self._names)
+            whole = set(TreeRows(source.catalog).types) <= set(fields)
+            return TreeContent(source.catalog, source.chosen_rows, None if whole else fields)
+        units = {} if self._sky is None else self._sky.units()
+        kept = self.kept
+        return TableContent(
+            self.name,
+            kept.schema,
+            len(source),
+            kept.read,
+            units,
+            self.provenance,
+        )
+
+
+def _origin(source: RowSource) -> RowSource:
+    """Give the objects of a tree that the rows of a dataset are, if that is all they are."""
+    if not isinstance(source, DatasetRows) or not isinstance(source._table, LazyTable):
+        return source
+    table = source._table
+    tree = table.source
+    if not isinstance(tree, TreeRows) or any(a != b for a, b in table._columns.items()):
+        return source
+    rows = np.asarray(table._rows, np.int64)
+    rows = rows if source._indices is None else rows[source._indices]
+    rows = rows if tree.chosen_rows is None else tree.chosen_rows[rows]
+    return TreeRows(tree.catalog, table.column_names, rows)
+
+
+def _side(value: Any, side: str, names: Sequence[str] | None) -> SourceSide:
+    """Take whatever rows come from."""
+    if isinstance(value, datasets.DatasetDict):
+        if len(value) != 1:
+            raise TypeError(f"the {side} side: which split of {', '.join(value)}?")
+        value = next(iter(value.values()))
+    match value:
+        case TreeBuilder():
+            return SourceSide(value.rows, side, names)
+        case datasets.Dataset():
+            return SourceSide(DatasetRows(value), side, names)
+        case Catalog():
+            return SourceSide(TreeRows(value), side, names)
+    try:
+        opened = open_side(value)
+    except MatchError as error:
+        if error.what != NO_SIDE:
+            raise
+        raise TypeError(
+            f"the {side} side is a builder or dataset of astropile, a Catalog, a table or a "
+            f"path, not {type(value).__name__}"
+        ) from error
+    if isinstance(opened, Catalog):
+        return SourceSide(TreeRows(opened), side, names)
+    info = datasets.DatasetInfo(dataset_name=opened.name)
+    rows = DatasetRows(datasets.Dataset(opened.table(), info=info))
+    return SourceSide(rows, side, names, opened)
 
 
 def _info(
-    sides: Sequence[_Side], names: Sequence[str], radius_arcsec: float
+    sides: Sequence[SourceSide], names: Sequence[str], radius_arcsec: float
 ) -> datasets.DatasetInfo:
-    surveys = [side.source.survey for side in sides if isinstance(side.source, TreeRows)]
-    unique = {survey.name: survey for survey in surveys}.values()
-    return datasets.DatasetInfo(
-        description=(
-            f"Objects of {names[0]} with those of {' and '.join(names[1:])} "
-            f"within {radius_arcsec:g} arcsec. " + " ".join(survey.description for survey in unique)
-        ).strip(),
-        citation="\n\n".join(survey.citation for survey in unique),
-        license="; ".join(f"{survey.name}: {survey.licence}" for survey in unique),
-        dataset_name="_".join(dict.fromkeys(side.source.name for side in sides)),
+    intro = (
+        f"Objects of {names[0]} with those of {' and '.join(names[1:])} "
+        f"within {radius_arcsec:g} arcsec."
     )
+    name = "_".join(dict.fromkeys(side.source.name for side in sides))
+    return merged_info([side.source.info for side in sides], intro, name)

@@ -336,8 +336,24 @@ class MatchSummary:
         MatchSummary
             The summary.
         """
-        found: Mapping[str, Any] = json.loads(text)
-        fields: dict[str, Any] = {name: found[name] for name in cls.__dataclass_fields__}
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MatchSummary:
+        """
+        Make a summary of what `to_dict` gave.
+
+        Parameters
+        ----------
+        values : mapping
+            The values.
+
+        Returns
+        -------
+        MatchSummary
+            The summary.
+        """
+        fields: dict[str, Any] = {name: values[name] for name in cls.__dataclass_fields__}
         for name, value in fields.items():
             if isinstance(value, list):
                 fields[name] = tuple(value)

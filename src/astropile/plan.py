@@ -25,7 +25,7 @@ from astropile.ingest import Reading, check_declaration, differences, inputs_of,
 from astropile.layout import INPUTS_FILE, MANIFEST_DIR, REJECTED_FILE, check_subset
 from astropile.manifest import Root, dump_json, parse_json, read_manifest, read_root
 from astropile.placing import Rules
-from astropile.publish import publish_bytes
+from astropile.publish import local_path, publish_bytes
 from astropile.schema import Survey, Unit
 from astropile.spool import Spool
 from astropile.surveys import get_survey
@@ -188,8 +188,8 @@ def make_plan(
     chosen = get_survey(survey)
     if release is not None:
         chosen = dataclasses.replace(chosen, release=release)
-    native = Path(native_path).expanduser()
-    data_dir = Path(tree).expanduser()
+    native = local_path(native_path, "native files are read from this machine, not from URLs")
+    data_dir = local_path(tree)
     final = data_dir / check_subset(subset or chosen.subset)
     order = check_order(order)
     where = str(final)

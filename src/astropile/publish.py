@@ -12,12 +12,50 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from astropile.errors import BuildError
+
 _NO_LINKS: Final = frozenset(
     {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 )
 """How file systems say that they do not link, or not this file once more."""
 
 _COPY_NBYTES: Final = 2**22
+
+
+def local_path(
+    path: str | os.PathLike[str], reason: str = "files are written on this machine, not to URLs"
+) -> Path:
+    """
+    Give a path on this machine, of what cannot be elsewhere.
+
+    Parameters
+    ----------
+    path : path or str
+        What was given; ``~`` stands for the home folder.
+    reason : str
+        Why a URL will not do.
+
+    Returns
+    -------
+    Path
+        The path.
+
+    Raises
+    ------
+    BuildError
+        If it is a URL.
+
+    Examples
+    --------
+    >>> local_path("data/hsc").name
+    'hsc'
+    """
+    # The stores' cache publishes its files with this module.
+    from astropile.store.protocol import RemotePath, is_url
+
+    if isinstance(path, RemotePath) or is_url(path):
+        raise BuildError(str(path), reason)
+    return Path(path).expanduser()
 
 
 def publish_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final
 
 from astropile.build import SHARD_NBYTES, TOLERANCE, BuildReport, build_catalog
-from astropile.cli.failures import RefusedError
 from astropile.cli.output import Printer, count_text, size_text, table
+from astropile.cli.trees import local_tree
+from astropile.errors import BuildError
+from astropile.estimate import estimate_build
 from astropile.layout import check_subset
-from astropile.surveys import get_survey
+from astropile.plan import make_plan, told_apart
 
 HELP: Final = "build a tree from a survey's native files"
 DESCRIPTION: Final = """\
@@ -23,8 +26,10 @@ when the same command is run again.
 EXAMPLE: Final = """\
   astropile build hsc demo/native/hsc my_trees/hsc
   astropile build desi demo/native/desi my_trees/desi --order 5 --dry-run
+  astropile build hsc demo/native/hsc my_trees/hsc --task $SLURM_ARRAY_TASK_ID/16
 """
 
+_TASK: Final = re.compile(r"(\d{1,9})/(\d{1,9})", re.ASCII)
 _SIZE: Final = re.compile(r"(\d+)\s*(?:([KMGT])i?B?|B)?", re.IGNORECASE)
 
 
@@ -75,6 +80,19 @@ def _share(text: str) -> float:
     return share
 
 
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers, 1 or more")
+    return int(text)
+
+
+def _task(text: str) -> tuple[int, int]:
+    found = _TASK.fullmatch(text.strip())
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a task such as 3/16")
+    return int(found[1]), int(found[2])
+
+
 def _subset(text: str) -> str:
     try:
         return check_subset(text)
@@ -92,8 +110,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         The command's parser.
     """
     parser.add_argument("survey", metavar="SURVEY", help="name of a survey; see astropile surveys")
-    parser.add_argument("native_path", metavar="NATIVE_PATH", type=Path, help="its native files")
-    parser.add_argument("tree", metavar="TREE", type=Path, help="the data folder to build in")
+    parser.add_argument(
+        "native_path", metavar="NATIVE_PATH", type=local_tree, help="its native files"
+    )
+    parser.add_argument("tree", metavar="TREE", type=local_tree, help="the data folder to build in")
     parser.add_argument(
         "--subset", type=_subset, metavar="NAME", help="name of the subset (default: the survey's)"
     )
@@ -130,8 +150,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"refuse the build if more objects than this are rejected for a fault ({TOLERANCE:g})",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a subset that is there")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="processes that share the work (1)"
+    )
+    who.add_argument(
+        "--task",
+        type=_task,
+        metavar="I/N",
+        help="this is the I-th of N tasks that build the subset together, as in a SLURM array",
+    )
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be read and written; write nothing"
+        "--changed-inputs",
+        choices=("refuse", "read"),
+        default="refuse",
+        help="what to do if files changed since an interrupted build began (refuse)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="estimate what would be written, and how long it takes; write nothing",
     )
 
 
@@ -153,20 +191,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         plan = _plan(args)
         out.document(plan)
-        out.text(
-            f"would build {plan['path']}",
-            *table(
-                [
-                    ("from", f"{count_text(plan['n_units'], 'unit')} of {plan['survey']} files"),
-                    ("files", f"{plan['n_files']:,}, {size_text(plan['n_bytes'])}"),
-                    ("order", plan["order"]),
-                    ("layout", plan["layout"]),
-                    ("shards of at most", size_text(plan["shard_nbytes"])),
-                    ("there already", "yes, to be replaced" if plan["exists"] else "no"),
-                ],
-                indent="  ",
-            ),
-        )
+        out.text(*_plan_lines(plan))
         return 0
     report = build_catalog(
         args.survey,
@@ -181,6 +206,9 @@ def run(args: argparse.Namespace) -> int:
         tolerance=args.tolerance,
         overwrite=args.overwrite,
         progress=args.bars,
+        n_workers=args.workers,
+        task=args.task,
+        changed_inputs=args.changed_inputs,
     )
     out.document(report)
     out.text(*report_lines(report))
@@ -214,33 +242,64 @@ def report_lines(report: BuildReport) -> list[str]:
 
 
 def _plan(args: argparse.Namespace) -> dict[str, Any]:
-    """Say what a build would do, from the names and sizes of its files."""
-    survey = get_survey(args.survey)
-    native = args.native_path.expanduser()
-    if not native.exists():
-        raise RefusedError(f"no native files: {native} does not exist")
-    units = list(survey.units(native))
-    paths = {path for unit in units for path in unit.paths}
-    final = args.tree.expanduser() / (args.subset or survey.subset)
-    if final.exists() and not args.overwrite:
-        raise RefusedError(
-            f"cannot build {final}: it exists already",
-            "--overwrite replaces it, --subset NAME builds beside it",
-        )
-    if not units:
-        raise RefusedError(
-            f"no file of survey {survey.name!r} below {native}",
-            f"docs/surveys/{survey.name}.md says which files are read",
-        )
+    """Say what a build would do: from names and sizes of its files, and some that are read."""
+    plan = make_plan(
+        args.survey,
+        args.native_path,
+        args.tree,
+        subset=args.subset,
+        release=args.release,
+        order=args.order,
+        layout=args.layout,
+        shard_nbytes=args.shard_size,
+    )
+    if plan.final.exists() and not args.overwrite:
+        raise BuildError(str(plan.final), f"it exists already{told_apart(plan)}")
+    paths = {path for unit in plan.units for path in unit.paths}
+    n_workers = args.task[1] if args.task else args.workers
     return {
-        "path": final,
-        "survey": survey.name,
-        "subset": final.name,
-        "order": args.order,
-        "layout": args.layout,
-        "shard_nbytes": args.shard_size,
-        "n_units": len(units),
+        "path": plan.final,
+        "survey": plan.survey.name,
+        "subset": plan.final.name,
+        "order": plan.order,
+        "layout": plan.layout,
+        "shard_nbytes": plan.shard_nbytes,
+        "n_units": len(plan.units),
         "n_files": len(paths),
         "n_bytes": sum(path.stat().st_size for path in paths if path.is_file()),
-        "exists": final.exists(),
+        "exists": plan.final.exists(),
+        "estimate": dataclasses.asdict(estimate_build(plan, n_workers)),
     }
+
+
+def _plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    guess = plan["estimate"]
+    hands = count_text(guess["n_workers"], "worker")
+    rows = [
+        ("from", f"{count_text(plan['n_units'], 'unit')} of {plan['survey']} files"),
+        ("files", f"{plan['n_files']:,}, {size_text(plan['n_bytes'])}"),
+        ("order", plan["order"]),
+        ("layout", plan["layout"]),
+        ("shards of at most", size_text(plan["shard_nbytes"])),
+        ("there already", "yes, to be replaced" if plan["exists"] else "no"),
+    ]
+    guesses = [
+        ("objects", f"{guess['n_objects']:,}"),
+        ("partitions", f"{guess['n_partitions']:,}"),
+        ("size", size_text(guess["n_bytes"])),
+        ("space while it runs", size_text(guess["n_bytes"] + guess["spool_nbytes"])),
+        ("time", f"{_time_text(guess['seconds'])} with {hands}"),
+    ]
+    return [
+        f"would build {plan['path']}",
+        *table(rows, indent="  "),
+        f"estimated from {count_text(guess['n_sampled'], 'unit')}",
+        *table(guesses, indent="  "),
+    ]
+
+
+def _time_text(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"

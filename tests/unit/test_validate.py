@@ -114,11 +114,12 @@ def make_virtual(file, name):
 
 def make_padded(file, name):
     """Text padded with blanks, as Fortran does."""
-    space, kind = file[name].id.get_space(), h5py.h5t.C_S1.copy()
+    values, space, kind = file[name][:], file[name].id.get_space(), h5py.h5t.C_S1.copy()
     kind.set_size(12)
     kind.set_strpad(h5py.h5t.STR_SPACEPAD)
     del file[name]
     h5py.h5d.create(file.id, name.encode(), kind, space)
+    file[name][:] = values
 
 
 def skip_filter(file, name):

@@ -6,6 +6,7 @@ No chunk is let grow beyond what it says it holds, whatever was packed into it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, Final
@@ -27,9 +28,11 @@ _MAX_NAMED: Final = 20
 """So many damaged places of a column are named."""
 
 
-def unpack(packed: bytes, filters: tuple[int, ...], mask: int, n_bytes: int) -> bytes:
+def unpack(
+    packed: bytes, filters: tuple[int, ...], mask: int, n_bytes: int, itemsize: int
+) -> bytes:
     """
-    Undo the filters of a chunk but the shuffling, which `plain` undoes where values are wanted.
+    Undo the filters of a chunk.
 
     Parameters
     ----------
@@ -41,11 +44,13 @@ def unpack(packed: bytes, filters: tuple[int, ...], mask: int, n_bytes: int) -> 
         A bit for each of them that was left out.
     n_bytes : int
         What the chunk must unpack to.
+    itemsize : int
+        Bytes of a value.
 
     Returns
     -------
     bytes
-        So many bytes.
+        So many bytes: its values one after another.
 
     Raises
     ------
@@ -60,7 +65,9 @@ def unpack(packed: bytes, filters: tuple[int, ...], mask: int, n_bytes: int) -> 
             packed = _summed(packed)
         elif number == DEFLATE:
             packed = _inflated(packed, size)
-        elif number != SHUFFLE:
+        elif number == SHUFFLE:
+            packed = _unshuffled(packed, itemsize)
+        else:
             packed = _decompressed(packed, size)
     if len(packed) != n_bytes:
         raise ValueError(f"{len(packed)} bytes instead of {n_bytes}")
@@ -101,6 +108,15 @@ def _decompressed(packed: bytes, n_bytes: int) -> bytes:
     return raw
 
 
+def _unshuffled(packed: bytes, itemsize: int) -> bytes:
+    """Put the bytes of each value together again; what is left over stays at the end."""
+    whole = len(packed) // itemsize * itemsize
+    if itemsize == 1 or not whole:
+        return packed
+    planes: NDArray[Any] = np.frombuffer(packed, np.uint8, whole).reshape(itemsize, -1)
+    return planes.T.tobytes() + packed[whole:]
+
+
 def pieces(source: Source, column: Dataset) -> Iterator[tuple[int, int, bytes | ValueError]]:
     """
     Unpack a column piece by piece.
@@ -117,7 +133,7 @@ def pieces(source: Source, column: Dataset) -> Iterator[tuple[int, int, bytes | 
     first, last : int
         Rows of the piece, the last one included.
     content : bytes or ValueError
-        Its bytes (shuffled yet, where the column is), or what is wrong with it.
+        Its bytes, or what is wrong with it.
     """
     if not column.nbytes:
         return
@@ -144,7 +160,9 @@ def pieces(source: Source, column: Dataset) -> Iterator[tuple[int, int, bytes | 
         first = number // across * chunk[0]
         last = min(first + chunk[0], n_rows) - 1
         try:
-            yield first, last, unpack(source.raw(start, size), column.filters, mask, n_bytes)
+            packed = source.raw(start, size)
+            itemsize = column.type.itemsize
+            yield first, last, unpack(packed, column.filters, mask, n_bytes, itemsize)
         except ValueError as error:
             if isinstance(error, FormatError):
                 raise
@@ -213,43 +231,123 @@ def plain(content: bytes, column: Dataset) -> NDArray[Any]:
     """
     dtype = column.type.dtype
     assert dtype is not None
-    octets = np.frombuffer(content, np.uint8)
-    if SHUFFLE in column.filters and dtype.itemsize > 1:
-        whole = len(octets) // dtype.itemsize * dtype.itemsize
-        octets = np.ascontiguousarray(octets[:whole].reshape(dtype.itemsize, -1).T).reshape(-1)
+    octets: NDArray[Any] = np.frombuffer(content, np.uint8)
+    if column.type.kind == "bool":
+        flags: NDArray[Any] = octets != 0
+        return flags
     values = octets.view(dtype)
-    return values if dtype.kind == "S" else values.astype(dtype.newbyteorder("<"))
+    return values if dtype.kind == "S" else values.astype(dtype.newbyteorder("<"), copy=False)
 
 
 def values_of(source: Source, column: Dataset) -> NDArray[Any]:
     """
-    Read a column of one value per row whole.
+    Read a column whole.
 
     Parameters
     ----------
     source : Source
         The file.
     column : Dataset
-        One of its columns, of one axis, no piece of it damaged.
+        One of its columns.
 
     Returns
     -------
-    ndarray, shape (n_rows,)
+    ndarray
         Its values.
 
     Raises
     ------
+    FormatError
+        If it is damaged.
     UntrustedFileError
         If it takes more memory than a column may.
     """
     if column.nbytes > source.limits.light_nbytes:
-        expected = f"at most {source.limits.light_nbytes} bytes of identifiers or positions"
+        expected = f"at most {source.limits.light_nbytes} bytes of a column that is held whole"
         raise source.refused(expected, f"{column.nbytes}", column.name)
-    parts = [
-        plain(content, column)
-        for _, _, content in pieces(source, column)
-        if isinstance(content, bytes)
-    ]
-    (n_rows,) = column.shape
-    empty = np.empty(0, column.type.dtype)
-    return np.concatenate(parts)[:n_rows] if parts else empty
+    if column.shape:
+        return read_rows(source, column, np.arange(column.shape[0]))
+    content = next(iter(pieces(source, column)))[2]
+    assert isinstance(content, bytes)
+    return plain(content, column).reshape(())
+
+
+def read_rows(source: Source, column: Dataset, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """
+    Read some rows of a column.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    column : Dataset
+        One of its columns, of at least one axis.
+    rows : ndarray, shape (n,), int64
+        Rows of the column, sorted, each once.
+
+    Returns
+    -------
+    ndarray, shape ``(n, *shape[1:])``
+        Their values, little-endian where they are numbers.
+
+    Raises
+    ------
+    FormatError
+        If they are damaged.
+    """
+    dtype = column.type.dtype
+    assert dtype is not None
+    rest = column.shape[1:]
+    out = np.empty((len(rows), *rest), dtype if dtype.kind in "Sb" else dtype.newbyteorder("<"))
+    if not out.size or not column.nbytes:
+        return out
+    if column.storage.kind == "chunked":
+        _chunked_rows(source, column, rows, out)
+        return out
+    width = column.nbytes // column.shape[0]
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    for first, last in zip([0, *breaks], [*breaks, len(rows)], strict=True):
+        begin, n_bytes = int(rows[first]) * width, int(last - first) * width
+        if column.storage.kind == "compact":
+            content = column.compact[begin : begin + n_bytes]
+        else:
+            content = source.raw(column.storage.address + begin, n_bytes)
+        out[first:last] = plain(content, column).reshape(-1, *rest)
+    return out
+
+
+def _chunked_rows(
+    source: Source, column: Dataset, rows: NDArray[np.int64], out: NDArray[Any]
+) -> None:
+    """Unpack each chunk that holds some of the rows, once."""
+    chunk = column.storage.chunk
+    n_bytes = math.prod(chunk) * column.type.itemsize
+    across = [-(-length // size) for length, size in zip(column.shape[1:], chunk[1:], strict=True)]
+    places = list(np.ndindex(*across))
+    bands = rows // chunk[0]
+    edges = [0, *(np.flatnonzero(np.diff(bands)) + 1).tolist(), len(rows)]
+    for first, last in itertools.pairwise(edges):
+        band = int(bands[first])
+        inside = rows[first:last] - band * chunk[0]
+        for k, place in enumerate(places):
+            number = 3 * (band * len(places) + k)
+            start, size, mask = column.chunks[number : number + 3]
+            try:
+                packed = source.raw(start, size)
+                content = unpack(packed, column.filters, mask, n_bytes, column.type.itemsize)
+            except ValueError as error:
+                if isinstance(error, FormatError):
+                    raise
+                last_row = min((band + 1) * chunk[0], column.shape[0]) - 1
+                where = f"column {column.name!r}, rows {band * chunk[0]} to {last_row}"
+                raise source.damaged("readable data", str(error), where) from error
+            values = plain(content, column).reshape(chunk)
+            # Chunks at the edges hold more than the column does.
+            spans = [
+                slice(i * size, min((i + 1) * size, length))
+                for i, size, length in zip(place, chunk[1:], column.shape[1:], strict=True)
+            ]
+            kept = [slice(0, span.stop - span.start) for span in spans]
+            to: Any = (slice(first, last), *spans)
+            here: Any = (inside, *kept)
+            out[to] = values[here]

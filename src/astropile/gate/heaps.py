@@ -135,7 +135,8 @@ class FractalHeap:
 
     def _huge_object(self, key: bytes) -> bytes:
         if self._id_nbytes >= 17:
-            start, length = struct.unpack_from("<QQ", key, 1)
+            reader = Reader(self._source, key[1:], self._where)
+            start, length = reader.number(8), reader.number(8)
         else:
             if self._huge is None:
                 self._huge = {}

@@ -64,12 +64,15 @@ class StoredType:
         ``number``, ``bool``, ``text``, ``vlen text`` or ``opaque``.
     is_utf8 : bool
         Whether text says it is UTF-8.
+    padding : int
+        How text is filled up: 0 ends with NUL, 1 with NULs, 2 with blanks.
     """
 
     dtype: np.dtype[np.generic] | None
     itemsize: int
     kind: str
     is_utf8: bool = False
+    padding: int = 1
 
 
 @dataclass(frozen=True)
@@ -291,7 +294,7 @@ def read_type(source: Source, content: bytes, where: str, *, attribute: bool = F
         case 3:
             return _text(source, bits, size, where)
         case 8 if _is_boolean(source, reader, bits, version, where):
-            return StoredType(np.dtype(np.uint8), 1, "bool")
+            return StoredType(np.dtype(np.bool_), 1, "bool")
         case 5 if attribute:
             return StoredType(None, size, "opaque")
         case 9 if attribute and bits & 15 == 1 and size == 16:
@@ -335,7 +338,7 @@ def _text(source: Source, bits: int, size: int, where: str) -> StoredType:
     if size > source.limits.text_nbytes:
         expected = f"text of at most {source.limits.text_nbytes} bytes"
         raise source.refused(expected, f"{size} bytes", where)
-    return StoredType(np.dtype(f"S{size}"), size, "text", charset == 1)
+    return StoredType(np.dtype(f"S{size}"), size, "text", charset == 1, padding)
 
 
 def _is_boolean(source: Source, reader: Reader, bits: int, version: int, where: str) -> bool:

@@ -109,6 +109,10 @@ class Source:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         os.close(self._descriptor)
 
     def raw(self, start: int, n_bytes: int) -> bytes:

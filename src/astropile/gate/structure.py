@@ -22,7 +22,6 @@ import numpy as np
 
 from astropile.gate.heaps import FractalHeap, GlobalHeaps, LocalHeap
 from astropile.gate.messages import (
-    COMPRESSORS,
     FLETCHER32,
     UNDEFINED,
     Reader,
@@ -104,10 +103,16 @@ class Structure:
         Of the root group.
     datasets : list of Dataset
         Its columns.
+    groups : list of str
+        Its groups but the root.
+    superblock : int
+        Version of the file's own header; from 2 on, metadata carries checksums.
     """
 
     attributes: dict[str, Any] = field(default_factory=dict)
     datasets: list[Dataset] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    superblock: int = 0
 
 
 @dataclass
@@ -227,6 +232,7 @@ class _Walk:
 
     def run(self) -> Structure:
         root, extension = root_address(self._source)
+        self._found.superblock = self._source.raw(8, 1)[0]
         if extension != UNDEFINED:
             self._extension(extension)
         waiting = [(root, "", 0)]
@@ -249,7 +255,9 @@ class _Walk:
                 expected = f"groups at most {self._limits.depth} deep"
                 raise self._source.refused(expected, "deeper ones", where[:80])
             attributes = self._attributes(header, where)
-            if not name:
+            if name:
+                self._found.groups.append(name)
+            else:
                 self._found.attributes = attributes
             folder = f"{name}/" if name else ""
             waiting += [(child, folder + own, depth + 1) for own, child in reversed(children)]
@@ -557,7 +565,7 @@ class _Walk:
                     where,
                 )
             if mask & ~_optional(column.filters):
-                raise self._source.refused("filters on every chunk", "a chunk without", where)
+                raise self._source.refused("a checksum on every chunk", "a chunk without", where)
             if not column.filters and size != nbytes:
                 raise self._source.damaged(f"chunks of {nbytes} bytes", f"{size}", where)
             self._count(size, where)
@@ -579,8 +587,8 @@ class _Walk:
 
 
 def _optional(filters: tuple[int, ...]) -> int:
-    """Give the mask of those filters that HDF5 leaves out where they do not help."""
-    return sum(1 << i for i, number in enumerate(filters) if number in COMPRESSORS)
+    """Give the mask of those filters that may be left out of a chunk: all but its checksum."""
+    return sum(1 << i for i, number in enumerate(filters) if number != FLETCHER32)
 
 
 def _number(place: tuple[int, ...], chunk: tuple[int, ...], grid: tuple[int, ...]) -> int | None:

@@ -1,7 +1,8 @@
 """
 Check one shard against the format: `docs/format.md` sections 2, 3 and 5.
 
-Nothing is followed but hard links, and nothing is opened before it is known to be one.
+The file is read in plain Python, through the gate for files of unknown origin: what may not be
+in it is found before any data is read.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from astropile.errors import FormatError, UntrustedFileError
 from astropile.facts import alias_to_json
+from astropile.gate.contents import read_rows, values_of
+from astropile.gate.limits import DEFAULT
+from astropile.gate.messages import DEFLATE, FLETCHER32, SHUFFLE
+from astropile.gate.source import Source
+from astropile.gate.structure import Dataset, Structure, read_structure
 from astropile.hdf5.writer import GROUPS, RAGGED_CHUNK_NBYTES, ShardPlace, is_big
 from astropile.names import COMMON_COLUMNS, FORMAT_VERSION
 from astropile.schema import Column, Survey
@@ -24,9 +30,8 @@ from astropile.schema import Column, Survey
 Finding = tuple[str, str, str]
 """Rule, place in the file, what is wrong."""
 
-_FILTERS: Final = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
-_ALLOWED_FILTERS: Final = {*_FILTERS, h5py.h5z.FILTER_FLETCHER32}
-_MAX_OBJECTS: Final = 20000
+_FILTERS: Final = (SHUFFLE, DEFLATE)
+_ALLOWED_FILTERS: Final = {*_FILTERS, FLETCHER32}
 _BLOCK_NBYTES: Final = 4 * 2**20
 
 _NUMBERS: Final = frozenset(
@@ -60,29 +65,25 @@ def check_shard(
         further.
     """
     try:
-        with h5py.File(path, "r") as file:
-            yield from _look(file, survey, place, n_objects, layout)
-    except (
-        OSError,
-        RuntimeError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-    ) as error:
-        # What the library says of a damaged file differs from place to place.
-        yield "S1", "", f"HDF5 cannot read it: {error}"
+        with Source(path, DEFAULT) as source:
+            yield from _look(source, survey, place, n_objects, layout)
+    except (FormatError, UntrustedFileError) as error:
+        inside = error.where.removeprefix(str(path)).removeprefix(", ")
+        yield "S1", inside, f"expected {error.expected}, found {error.found}"
+    except OSError as error:
+        yield "S1", "", f"it cannot be read: {error}"
 
 
 def _look(
-    file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int, layout: str
+    source: Source, survey: Survey, place: ShardPlace, n_objects: int, layout: str
 ) -> Iterator[Finding]:
-    broken = list(_structure(file))
+    structure = read_structure(source)
+    file = _File(source, structure)
+    broken = list(_structure(structure))
     yield from broken
     if broken:
         return
-    yield from _root(file, survey, place, n_objects, layout)
+    yield from _root(structure.attributes, survey, place, n_objects, layout)
     yield from _columns(file, survey, n_objects)
     yield from _common(file, survey, n_objects)
     for column in survey.columns:
@@ -92,84 +93,56 @@ def _look(
         dataset = file.get(name)
         if dataset is not None:
             yield from _stored(name, dataset, survey, holds, layout)
-            yield from _text_of(name, dataset)
+            yield from _text_of(file, dataset)
 
 
-def _structure(file: h5py.File) -> Iterator[Finding]:
-    """Rules S1 and S5, before any data is read: hard links, plain types, plain storage."""
-    version = file.id.get_create_plist().get_version()[0]
-    if version < 2:
+class _File:
+    """A shard that came through the gate, and its columns by name."""
+
+    def __init__(self, source: Source, structure: Structure) -> None:
+        self.source = source
+        self.columns = {dataset.name: dataset for dataset in structure.datasets}
+
+    def get(self, name: str) -> Dataset | None:
+        return self.columns.get(name)
+
+
+def _structure(structure: Structure) -> Iterator[Finding]:
+    """Rules S1 and S5 where the format is stricter than the gate, before any data is read."""
+    if structure.superblock < 2:
+        version = structure.superblock
         yield "S1", "", f"superblock version {version}: its metadata has no checksums"
-    count = 0
-    groups: list[tuple[str, h5py.Group]] = [("", file)]
-    for folder, group in groups:
-        for name in group:
-            count += 1
-            where = folder + name
-            if count > _MAX_OBJECTS:
-                yield "S1", "", f"more than {_MAX_OBJECTS} objects"
-                return
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                yield "S1", where, "not a hard link"
-                continue
-            kind = group.get(name, getclass=True)
-            is_group = not folder and name in GROUPS
-            if kind is h5py.Group and is_group:
-                groups.append((f"{name}/", group[name]))
-            elif kind is h5py.Dataset and not is_group:
-                yield from ((rule, where, text) for rule, text in _storage(group[name]))
-            elif kind is h5py.Group:
-                yield "S1", where, "a group that the format does not know"
-            elif is_group:
-                yield "S1", where, "not a group"
-            else:
-                yield "S1", where, "a committed type"
+    for name in structure.groups:
+        if name not in GROUPS:
+            yield "S1", name, "a group that the format does not know"
+    for dataset in structure.datasets:
+        if dataset.name in GROUPS:
+            yield "S1", dataset.name, "not a group"
+        yield from ((rule, dataset.name, text) for rule, text in _storage(dataset))
 
 
-def _storage(dataset: h5py.Dataset) -> Iterator[tuple[str, str]]:
-    stored, create = dataset.id.get_type(), dataset.id.get_create_plist()
-    if stored.committed():
-        yield "S1", "its type is a committed one"
-    if create.get_layout() == h5py.h5d.VIRTUAL:
-        yield "S1", "virtual storage"
-    if create.get_external_count():
-        yield "S1", "external storage"
-    filters = {create.get_filter(i)[0] for i in range(create.get_nfilters())}
-    if filters - _ALLOWED_FILTERS:
-        yield "S1", f"filters {sorted(filters - _ALLOWED_FILTERS)} need a plugin"
-    try:
-        dtype = dataset.dtype
-    except TypeError as error:
-        yield "S1", f"its type is not stored: {error}"
-        return
-    if dtype.kind not in "iufSb" or h5py.check_enum_dtype(dtype) is not None:
-        shown = "enum" if dtype.kind in "iu" else str(dtype)
-        yield "S1", f"type {shown} is not stored"
-    elif dtype.kind == "S":
-        if stored.get_strpad() != h5py.h5t.STR_NULLPAD:
+def _storage(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    if foreign := sorted(set(dataset.filters) - _ALLOWED_FILTERS):
+        yield "S1", f"filters {foreign} need a plugin"
+    dtype = dataset.type.dtype
+    assert dtype is not None
+    if dtype.kind == "S":
+        if dataset.type.padding != 1:
             yield "S5", "its text is not padded with NUL"
-    elif dtype.kind == "b":
-        if stored.get_size() != 1:
-            yield "S5", f"a boolean of {stored.get_size()} bytes"
     elif dtype.newbyteorder("<") != dtype:
         yield "S5", f"type {dtype.str} is not little-endian"
-    elif dtype.name not in _NUMBERS:
+    elif dtype.kind != "b" and dtype.name not in _NUMBERS:
         yield "S5", f"type {dtype} is not stored"
 
 
-def _fact(attributes: h5py.AttributeManager, name: str) -> Any:
+def _fact(attributes: Mapping[str, Any], name: str) -> Any:
     """Give an attribute as text or a number; None if there is none, its type if it is neither."""
-    if name not in attributes:
-        return None
-    value = attributes[name]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, np.generic):
-        value = value.item()
-    return value if isinstance(value, str | int | float) else type(value)
+    if name in attributes and attributes[name] is None:
+        return list
+    return attributes.get(name)
 
 
-def _json(attributes: h5py.AttributeManager, name: str) -> Any:
+def _json(attributes: Mapping[str, Any], name: str) -> Any:
     """Give the values of an attribute that holds JSON; None if it does not."""
     text = _fact(attributes, name)
     try:
@@ -179,7 +152,7 @@ def _json(attributes: h5py.AttributeManager, name: str) -> Any:
 
 
 def _root(
-    file: h5py.File, survey: Survey, place: ShardPlace, n_objects: int, layout: str
+    attributes: Mapping[str, Any], survey: Survey, place: ShardPlace, n_objects: int, layout: str
 ) -> Iterator[Finding]:
     wanted: Mapping[str, Any] = {
         "survey": survey.name,
@@ -205,16 +178,16 @@ def _root(
         "time_scale": survey.time_scale or None,
     }
     for name, value in {**wanted, **stated}.items():
-        found = _fact(file.attrs, name)
+        found = _fact(attributes, name)
         if found is None and value is not None:
             yield "S9", f"attribute {name}", "missing"
         elif found != value:
             yield "S9", f"attribute {name}", f"expected {value!r}, found {found!r}"
-    version = _fact(file.attrs, "astropile_format")
+    version = _fact(attributes, "astropile_format")
     if str(version).partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
         yield "S9", "attribute astropile_format", f"not a version that is known: {version!r}"
     aliases = {name: alias_to_json(alias) for name, alias in survey.aliases.items()}
-    if _json(file.attrs, "aliases") != json.loads(json.dumps(aliases)):
+    if _json(attributes, "aliases") != json.loads(json.dumps(aliases)):
         yield "A1", "attribute aliases", "not those that astropile.json gives"
 
 
@@ -236,23 +209,21 @@ def _expected(survey: Survey) -> dict[str, Column | None]:
     return names
 
 
-def _columns(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding]:
+def _columns(file: _File, survey: Survey, n_objects: int) -> Iterator[Finding]:
     expected = _expected(survey)
-    found = {name for name in file if name not in GROUPS}
-    for folder in GROUPS:
-        found |= {f"{folder}/{name}" for name in file.get(folder, ())}
+    found = set(file.columns)
     for name in sorted(set(expected) - found):
         yield "S7" if name in COMMON_COLUMNS else "S6", name, "missing"
     for name in sorted(found - set(expected)):
         yield "S6", name, "not among the columns of astropile.json"
     for name in sorted(found & set(expected)):
-        dataset = file[name]
+        dataset = file.columns[name]
         if "/" not in name and dataset.shape[:1] != (n_objects,):
             yield "S2", name, f"shape {dataset.shape} for {n_objects} objects"
         for attribute in ("description", "unit"):
-            if not isinstance(_fact(dataset.attrs, attribute), str):
+            if not isinstance(_fact(dataset.attributes, attribute), str):
                 yield "S8", name, f"no attribute {attribute} that is text"
-        yield from _unit(name, _fact(dataset.attrs, "unit"))
+        yield from _unit(name, _fact(dataset.attributes, "unit"))
 
 
 def _unit(name: str, unit: Any) -> Iterator[Finding]:
@@ -266,7 +237,7 @@ def _unit(name: str, unit: Any) -> Iterator[Finding]:
         yield "S8", name, f"unit {unit!r} does not parse: {str(error).splitlines()[0]}"
 
 
-def _common(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding]:
+def _common(file: _File, survey: Survey, n_objects: int) -> Iterator[Finding]:
     """Rule S7: the types of the common columns."""
     wanted = {"ra": "<f8", "dec": "<f8", "healpix": "<i8"}
     for name in COMMON_COLUMNS:
@@ -275,13 +246,13 @@ def _common(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding
             continue
         source = survey.aliases.get(name)
         dtype = np.dtype(wanted[name]) if name in wanted else survey[str(source)].numpy_dtype
-        if dataset.dtype != dtype:
-            yield "S7", name, f"expected {dtype}, found {dataset.dtype}"
-        if dataset.ndim != 1 and dataset.shape[:1] == (n_objects,):
+        if _dtype(dataset) != dtype:
+            yield "S7", name, f"expected {dtype}, found {_dtype(dataset)}"
+        if len(dataset.shape) != 1 and dataset.shape[:1] == (n_objects,):
             yield "S2", name, f"expected one value per object, found shape {dataset.shape}"
 
 
-def _column(file: h5py.File, survey: Survey, column: Column) -> Iterator[Finding]:
+def _column(file: _File, survey: Survey, column: Column) -> Iterator[Finding]:
     """Compare a native column with what the survey declares."""
     ragged = survey.ragged_dims(column)
     folder = "shared/" if column.shared else "ragged/" if ragged else ""
@@ -289,14 +260,14 @@ def _column(file: h5py.File, survey: Survey, column: Column) -> Iterator[Finding
     dataset = file.get(name)
     if dataset is None:
         return
-    if dataset.dtype != column.numpy_dtype:
-        yield "S6", name, f"expected {column.dtype}, found {dataset.dtype}"
-    if column.bits and _json(dataset.attrs, "bits") != dict(column.bits):
+    if _dtype(dataset) != column.numpy_dtype:
+        yield "S6", name, f"expected {column.dtype}, found {_dtype(dataset)}"
+    if column.bits and _json(dataset.attributes, "bits") != dict(column.bits):
         yield "S8", name, "its attribute bits is not what the survey declares"
-    if (_fact(dataset.attrs, "derived") or 0) != int(column.derived):
+    if (_fact(dataset.attributes, "derived") or 0) != int(column.derived):
         yield "S6", name, f"derived should be {int(column.derived)}"
     if ragged:
-        if _json(dataset.attrs, "dims") != list(column.shape):
+        if _json(dataset.attributes, "dims") != list(column.shape):
             yield "R1", name, f"its attribute dims is not {json.dumps(list(column.shape))}"
         return
     shape = dataset.shape if column.shared else dataset.shape[1:]
@@ -305,11 +276,10 @@ def _column(file: h5py.File, survey: Survey, column: Column) -> Iterator[Finding
 
 
 def _stored(
-    name: str, dataset: h5py.Dataset, survey: Survey, column: Column | None, layout: str
+    name: str, dataset: Dataset, survey: Survey, column: Column | None, layout: str
 ) -> Iterator[Finding]:
     """Rules L1 and L2: chunks, filters, or neither."""
-    create = dataset.id.get_create_plist()
-    contiguous = create.get_layout() == h5py.h5d.CONTIGUOUS
+    contiguous = dataset.storage.kind == "contiguous"
     if layout == "fast":
         if not contiguous:
             yield "L2", name, "not contiguous"
@@ -318,32 +288,36 @@ def _stored(
     if big or (name.startswith("ragged/") and column is not None):
         rest = dataset.shape[1:]
         if contiguous and not big:
-            row = dataset.dtype.itemsize * math.prod(rest)
-            if len(dataset) > max(1, RAGGED_CHUNK_NBYTES // max(1, row)):
-                yield "L1", name, f"{len(dataset)} rows, longer than a chunk, are not in chunks"
+            row = dataset.type.itemsize * math.prod(rest)
+            if dataset.shape[0] > max(1, RAGGED_CHUNK_NBYTES // max(1, row)):
+                rows = dataset.shape[0]
+                yield "L1", name, f"{rows} rows, longer than a chunk, are not in chunks"
             return
-        chunks = dataset.chunks
+        chunks = dataset.storage.chunk or None
         if chunks is None or chunks[1:] != rest or (big and chunks[0] != 1):
             wanted = f"chunks {(1, *rest)}" if big else "chunks along axis 0"
             yield "L1", name, f"expected {wanted}, found {chunks}"
             return
-        filters = [create.get_filter(i)[0] for i in range(create.get_nfilters())]
-        if filters[:2] != _FILTERS:
+        if dataset.filters[:2] != _FILTERS:
             yield "L1", name, "its chunks are not shuffled and deflated"
-        elif dataset.id.chunk_iter(lambda chunk: chunk.filter_mask or None):
+        elif any(dataset.chunks[2::3]):
             yield "L1", name, "some chunk is without one of its filters"
     elif "/" not in name and not contiguous:
         yield "L1", name, "not contiguous"
 
 
-def _text_of(name: str, dataset: h5py.Dataset) -> Iterator[Finding]:
+def _text_of(file: _File, dataset: Dataset) -> Iterator[Finding]:
     """Rule S5: text is UTF-8."""
-    if dataset.dtype.kind != "S" or not dataset.size:
+    if _dtype(dataset).kind != "S" or not dataset.nbytes:
         return
-    row = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
+    row = dataset.type.itemsize * math.prod(dataset.shape[1:])
     step = max(1, _BLOCK_NBYTES // row)
     for start in range(0, dataset.shape[0] if dataset.shape else 1, step):
-        block = dataset[start : start + step] if dataset.shape else dataset[()]
+        if dataset.shape:
+            rows = np.arange(start, min(start + step, dataset.shape[0]))
+            block = read_rows(file.source, dataset, rows)
+        else:
+            block = values_of(file.source, dataset)
         values = np.ascontiguousarray(block).reshape(-1)
         if values.view(np.uint8).max() < 0x80:
             continue
@@ -351,11 +325,16 @@ def _text_of(name: str, dataset: h5py.Dataset) -> Iterator[Finding]:
             try:
                 value.decode()
             except UnicodeDecodeError:
-                yield "S5", name, f"{value!r} is not UTF-8"
+                yield "S5", dataset.name, f"{value!r} is not UTF-8"
                 return
 
 
-def _ragged(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding]:
+def _dtype(dataset: Dataset) -> np.dtype[Any]:
+    assert dataset.type.dtype is not None
+    return dataset.type.dtype
+
+
+def _ragged(file: _File, survey: Survey, n_objects: int) -> Iterator[Finding]:
     for column in survey.columns:
         ragged = survey.ragged_dims(column)
         dataset = file.get(f"ragged/{column.name}") if ragged else None
@@ -363,15 +342,15 @@ def _ragged(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding
         if dataset is None or offsets_set is None:
             continue
         name = f"ragged/{column.name}"
-        offsets = _counts(offsets_set, (n_objects + 1,))
+        offsets = _counts(file, offsets_set, (n_objects + 1,))
         steps = np.empty(0) if offsets is None else np.diff(offsets)
         if offsets is None or offsets[0] != 0 or np.any(steps < 0):
-            yield "R1", offsets_set.name.lstrip("/"), "not a running sum from 0 in int64"
+            yield "R1", offsets_set.name, "not a running sum from 0 in int64"
             continue
         if len(ragged) > 1:
             shapes_set = file.get(f"ragged/{'.'.join(ragged)}.shape")
             wanted_shape = (n_objects, len(ragged))
-            shapes = None if shapes_set is None else _counts(shapes_set, wanted_shape)
+            shapes = None if shapes_set is None else _counts(file, shapes_set, wanted_shape)
             if shapes is None or np.any(shapes < 0):
                 yield "R2", f"ragged/{'.'.join(ragged)}.shape", "not one row per object in int64"
             elif np.any(shapes.prod(axis=1) != steps):
@@ -384,8 +363,8 @@ def _ragged(file: h5py.File, survey: Survey, n_objects: int) -> Iterator[Finding
             yield "R3" if first else "R4", name, f"expected shape {wanted}, found {dataset.shape}"
 
 
-def _counts(dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
+def _counts(file: _File, dataset: Dataset, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
     """Read whole numbers of a known shape; None if they are not that."""
-    if dataset.shape != shape or dataset.dtype != np.dtype("<i8"):
+    if dataset.shape != shape or _dtype(dataset) != np.dtype("<i8"):
         return None
-    return np.asarray(dataset[()])
+    return values_of(file.source, dataset)

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import h5py
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from astropile.errors import FormatError
-from astropile.hdf5.writer import stored_names
+from astropile.errors import FormatError, UntrustedFileError
+from astropile.gate.contents import values_of
+from astropile.gate.limits import DEFAULT
+from astropile.gate.source import Source
+from astropile.gate.structure import Dataset, read_structure
+
+if TYPE_CHECKING:
+    import h5py
 
 HEAD_NBYTES: Final = 65536
 """So much of a shard's beginning is hashed: its root attributes and the places of its columns."""
@@ -132,6 +136,8 @@ def row_table(
     RowTable
         The table.
     """
+    from astropile.hdf5.writer import stored_names
+
     places: dict[str, Place] = {}
     offsets: dict[str, NDArray[np.int64]] = {}
     for name in stored_names(file):
@@ -355,6 +361,8 @@ def table_of_image(image: memoryview) -> RowTable:
     RowTable
         The table.
     """
+    import h5py
+
     with h5py.File(_Bytes(image), "r") as file:
         return row_table(
             file, len(image), image[:HEAD_NBYTES], lambda start, n: image[start : start + n]
@@ -391,6 +399,8 @@ def table_of(path: Path, *, sums: bool = False) -> RowTable:
     """
     Find out where everything lies in a shard that has no row table beside it.
 
+    The file is read in plain Python, through the gate for files of unknown origin.
+
     Parameters
     ----------
     path : Path
@@ -409,13 +419,35 @@ def table_of(path: Path, *, sums: bool = False) -> RowTable:
         If the file is not a shard.
     """
     try:
-        with path.open("rb") as opened:
-            head = opened.read(HEAD_NBYTES)
-
-            def read(start: int, n: int) -> bytes:
-                return os.pread(opened.fileno(), n, start)
-
-            with h5py.File(path, "r") as file:
-                return row_table(file, path.stat().st_size, head, read if sums else None)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        with Source(path, DEFAULT) as source:
+            structure = read_structure(source)
+            head = head_hash(source.raw(0, min(HEAD_NBYTES, source.size)))
+            places: dict[str, Place] = {}
+            offsets: dict[str, NDArray[np.int64]] = {}
+            for column in structure.datasets:
+                name = column.name
+                if name.startswith("ragged/") and name.endswith((".offsets", ".shape")):
+                    offsets[name] = np.asarray(values_of(source, column), np.int64)
+                places[name] = _place_in(source, column, sums=sums)
+            n_objects = structure.attributes.get("n_objects")
+            if not isinstance(n_objects, int):
+                raise FormatError(str(path), "the attribute n_objects", "none")
+            return RowTable(source.size, head, n_objects, places, offsets)
+    except OSError as error:
         raise FormatError(str(path), "a shard", str(error)) from error
+    except UntrustedFileError as error:
+        raise FormatError(error.where, error.expected, error.found) from error
+
+
+def _place_in(source: Source, column: Dataset, *, sums: bool) -> Place:
+    """Say where a column lies in a file that came through the gate."""
+    if column.storage.kind != "chunked":
+        known = column.storage.kind == "contiguous" and column.nbytes
+        return Place(np.array([column.storage.address if known else -1], np.int64))
+    chunks = np.array(column.chunks, np.int64).reshape(-1, 3)
+    starts, sizes = chunks[:, 0].copy(), chunks[:, 1].copy()
+    ends = None
+    if sums:
+        found = (chunk_sum(source.raw(max(0, end - 4), 4)) for end in (starts + sizes).tolist())
+        ends = np.array(list(found), np.int64)
+    return Place(starts, sizes, column.storage.chunk[0], ends)

@@ -16,17 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astropile.match import _kernel
-from astropile.match._kernel import SkyIndex
+from astropile.match._kernel import Crowds, Grid, Points, SkyIndex, Trees
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 RowPairs = tuple[Ints, Ints, Floats]
 
 # Measured on uniform skies of 1e5 to 1e7 rows; a factor two either way costs some per cent.
-POINTS_PER_CELL = 4
+POINTS_PER_CELL = 1
 ROWS_PER_BUCKET = 512
 MOST_BUCKETS = 4096
-CACHE_BYTES = 1 << 20
+
+LEAST_SUBCELLS = 4
+"""A crowd that can be cut into fewer cells is not."""
+
+MANY_THREADS = 4
+"""So many threads are faster at sorting positions than one at leaving them as they are."""
+
+NEAR = 30.0
+"""Rows follow each other along the sky if they lie so many times their spacing apart."""
+
+FULL_SKY_DEG2 = 41253.0
+EVERYWHERE = (-90.0, 90.0)
+NO_ROWS: Ints = np.empty(0, np.int64)
+NO_ROWS.flags.writeable = False
 
 LEFT_BLOCK = 1 << 22
 """Left rows handled at a time, or as many as the right side has if those are more."""
@@ -151,34 +164,91 @@ def keep_mutual(left: Side, right: Side, pairs: RowPairs, options: SearchOptions
 
 
 def build_index(side: Side, options: SearchOptions) -> SkyIndex:
-    """Sort one side into a grid as fine as its points are close, but not finer than the radius."""
+    """Put one side into a grid as fine as its points are close, but not finer than the radius."""
     n = side.n_valid
     grid = _fit_grid(side.bounds, max(n // POINTS_PER_CELL, 1), options.reach_deg)
     n_cells = int(grid.first_cell[-1])
-    shift = _bucket_shift(n_cells, n)
-    everywhere = (-90.0, 90.0)
-    bucketed, ends = _bucket(grid, side.ra, side.dec, 0, everywhere, shift, options.threads)
-    index = grid._replace(start=np.zeros(n_cells + 1, np.int64), points=np.empty((n, 4)))
-    index.start[-1] = n
-    sort = partial(_kernel.sort_buckets, index, bucketed, ends, shift)
-    _run([partial(sort, *piece) for piece in _slices(len(ends), options.threads)])
-    cells, room = _kernel.crowded_cells(index.start)
-    if len(cells) == 0:
-        return index
-    root = np.zeros(n_cells, np.int64)
-    root[cells] = np.cumsum(room) - room
-    n_nodes = int(room.sum())
-    index = index._replace(
-        root=root,
-        node_box=np.empty((n_nodes, 6)),
-        node_span=np.empty((n_nodes, 3), np.int64),
+    edges = np.array([0, len(side.ra)])
+    points = Points(side.ra, side.dec, NO_ROWS, 0)
+    if not _is_in_order(side.ra, side.dec, n) or options.threads >= MANY_THREADS:
+        shift = _bucket_shift(n_cells, n)
+        points, ends = _bucket(grid, side.ra, side.dec, 0, EVERYWHERE, shift, options.threads)
+        # Threads take whole buckets, so that no two have to do with one cell.
+        edges = np.unique([0, *(ends[i - 1] for _, i in _slices(len(ends), options.threads) if i)])
+    kind = np.int32 if len(points.ra) < 1 << 31 else np.int64
+    index = SkyIndex(
+        grid,
+        points,
+        cells=np.zeros(n_cells, kind),
+        following=np.empty(len(points.ra), kind),
+        crowds=Crowds(np.empty((0, 5)), np.empty((0, 3), np.int64), np.zeros(0, kind)),
+        trees=Trees(np.empty((0, 4)), np.empty((0, 6)), np.empty((0, 3), np.int64)),
     )
-    pieces = _slices(len(cells), options.threads)
-    _run([partial(_kernel.grow_trees, index, cells[low:high]) for low, high in pieces])
+    counts = np.zeros(n_cells, np.uint8)
+    chain = partial(_kernel.chain_points, grid, points, index.cells, counts, index.following)
+    _run([partial(chain, *piece) for piece in pairwise(edges.tolist())])
+    crowded = np.flatnonzero(counts > _kernel.LEAF)
+    return _with_crowds(index, crowded, options) if len(crowded) else index
+
+
+def _with_crowds(index: SkyIndex, crowded: Ints, options: SearchOptions) -> SkyIndex:
+    """Cut cells that hold many points into grids of their own, or grow trees for them."""
+    sizes = _kernel.count_chains(index.cells, index.following, crowded)
+    box, shape = np.empty((len(crowded), 5)), np.zeros((len(crowded), 3), np.int64)
+    measure = partial(_kernel.measure_crowds, index, crowded, sizes, box, shape, options.reach_deg)
+    _run([partial(measure, *piece) for piece in _slices(len(crowded), options.threads)])
+    n_subcells = shape[:, _kernel.N_COLUMNS] * shape[:, _kernel.N_ROWS]
+    is_cut = n_subcells >= LEAST_SUBCELLS
+    cut, box, shape, n_subcells = crowded[is_cut], box[is_cut], shape[is_cut], n_subcells[is_cut]
+    shape[:, _kernel.SUBCELL] = np.cumsum(n_subcells) - n_subcells
+    subcells = np.zeros(int(n_subcells.sum()), index.cells.dtype)
+    index = index._replace(crowds=Crowds(box, shape, subcells))
+    counts = np.zeros(len(subcells), np.uint8)
+    divide = partial(_kernel.cut_crowds, index, cut, counts)
+    _run([partial(divide, *piece) for piece in _slices(len(cut), options.threads)])
+    dense = np.flatnonzero(counts > _kernel.LEAF)
+    return _with_trees(index, crowded[~is_cut], sizes[~is_cut], dense, options.threads)
+
+
+def _with_trees(index: SkyIndex, crowded: Ints, sizes: Ints, dense: Ints, threads: int) -> SkyIndex:
+    """Grow a tree for each of some cells and of some cells of crowds."""
+    subcells = index.crowds.subcells
+    sizes = np.append(sizes, _kernel.count_chains(subcells, index.following, dense))
+    if not len(sizes):
+        return index
+    # No leaf holds fewer than half of LEAF points, and a tree has a node less than twice its
+    # leaves.
+    room = 2 * (sizes // (_kernel.LEAF // 2))
+    offsets, roots = np.cumsum(sizes) - sizes, np.cumsum(room) - room
+    n_nodes = int(room.sum())
+    points, node_box = np.empty((int(sizes.sum()), 4)), np.empty((n_nodes, 6))
+    index = index._replace(trees=Trees(points, node_box, np.empty((n_nodes, 3), np.int64)))
+    n = len(crowded)
+    for cells, chosen, part in (
+        (index.cells, crowded, slice(n)),
+        (subcells, dense, slice(n, None)),
+    ):
+        where = sizes[part], offsets[part], roots[part]
+        grow = partial(_kernel.grow_trees, index, cells, chosen, *where)
+        _run([partial(grow, *piece) for piece in _slices(len(chosen), threads)])
     return index
 
 
-def _fit_grid(bounds: Bounds, n_cells: int, reach_deg: float) -> SkyIndex:
+def _is_in_order(ra: Floats, dec: Floats, n_valid: int) -> bool:
+    """Tell whether rows that follow each other lie near each other on the sky, mostly."""
+    if len(ra) < FEW:
+        return True
+    rows = np.linspace(0, len(ra) - 2, 1000).astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        d_dec = dec[rows + 1] - dec[rows]
+        turn = (ra[rows + 1] - ra[rows] + 180.0) % 360.0 - 180.0
+        apart = np.hypot(turn * np.cos(np.radians(dec[rows])), d_dec)
+    apart = apart[np.isfinite(apart)]
+    near = apart < NEAR * math.sqrt(FULL_SKY_DEG2 / n_valid)
+    return bool(np.count_nonzero(near) >= 0.9 * len(near))
+
+
+def _fit_grid(bounds: Bounds, n_cells: int, reach_deg: float) -> Grid:
     """Lay a grid of about `n_cells` cells, none narrower than `reach_deg`, over some sky."""
     dec_low, dec_high, ra_low, extent = bounds
     span = dec_high - dec_low
@@ -201,18 +271,13 @@ def _fit_grid(bounds: Bounds, n_cells: int, reach_deg: float) -> SkyIndex:
     padding = int(reach_deg / height) + 2
     edges = dec_low + height * np.arange(-padding, n_rows + padding + 1)
     farthest = np.maximum(abs(edges[:-1]), abs(edges[1:]))
-    return SkyIndex(
+    return Grid(
         origin=(ra_low, dec_low, 1.0 / height),
         extent=extent,
         padding=padding,
         first_cell=np.concatenate([[0], np.cumsum(columns)]),
         cells_per_degree=columns / extent,
         window=_half_width(farthest, reach_deg),
-        start=np.zeros(1, np.int64),
-        points=np.empty((0, 4)),
-        root=np.zeros(1, np.int64),
-        node_box=np.empty((0, 6)),
-        node_span=np.empty((0, 3), np.int64),
     )
 
 
@@ -267,16 +332,17 @@ def _search_block(
     """Search for the left rows from `first` to before `last`."""
     ra, dec = left.ra[first:last], left.dec[first:last]
     # Searching in the order of the sky keeps the index in cache, if it is not there as it is.
-    in_order = index.points.nbytes < CACHE_BYTES
-    n_cells = int(index.first_cell[-1])
-    shift = 62 if in_order else _bucket_shift(n_cells, len(ra))
-    _, dec_low, rows_per_degree = index.origin
-    dec_high = dec_low + len(index.cells_per_degree) / rows_per_degree
-    reach = dec_low - options.reach_deg, dec_high + options.reach_deg
-    queries, _ = _bucket(index, ra, dec, first, reach, shift, options.threads)
+    in_order = len(index.following) < FEW or _is_in_order(ra, dec, left.n_valid)
+    queries = Points(ra, dec, NO_ROWS, first)
+    if not in_order:
+        _, dec_low, rows_per_degree = index.grid.origin
+        dec_high = dec_low + len(index.grid.cells_per_degree) / rows_per_degree
+        reach = dec_low - options.reach_deg, dec_high + options.reach_deg
+        shift = _bucket_shift(int(index.grid.first_cell[-1]), len(ra))
+        queries, _ = _bucket(index.grid, ra, dec, first, reach, shift, options.threads)
     limits = options.radius, options.least, options.wanted, options.exclude_self
     look = partial(_kernel.search, index, queries, options.radius + options.tolerance, limits)
-    parts = _run([partial(look, *piece) for piece in _slices(len(queries), options.threads)])
+    parts = _run([partial(look, *piece) for piece in _slices(len(queries.ra), options.threads)])
     del queries, look
     if in_order:
         return _joined(parts)
@@ -292,14 +358,14 @@ def _search_block(
 
 
 def _bucket(
-    grid: SkyIndex,
+    grid: Grid,
     ra: Floats,
     dec: Floats,
     first_row: int,
     reach: tuple[float, float],
     shift: int,
     threads: int,
-) -> tuple[Floats, Ints]:
+) -> tuple[Points, Ints]:
     """Sort positions roughly, by bucket of ``2**shift`` cells; return them and where each ends."""
     slices = _slices(len(ra), threads)
     n_buckets = (int(grid.first_cell[-1] - 1) >> shift) + 1
@@ -308,10 +374,13 @@ def _bucket(
     _run([partial(count, row, *piece) for row, piece in zip(counts, slices, strict=True)])
     # Bucket after bucket, and within a bucket slice after slice, so that rows stay in order.
     cursor = (np.cumsum(counts.T) - counts.T.ravel()).reshape(n_buckets, len(slices)).T.copy()
-    out = np.empty((int(counts.sum()), 3))
+    n = int(counts.sum())
+    out = np.empty(n), np.empty(n), np.empty(n, np.int64)
     fill = partial(_kernel.fill_buckets, grid, ra, dec, reach, shift, first_row, out)
     _run([partial(fill, row, *piece) for row, piece in zip(cursor, slices, strict=True)])
-    return out, np.cumsum(counts.sum(axis=0))
+    for column in out:
+        column.flags.writeable = False
+    return Points(*out, first_row=0), np.cumsum(counts.sum(axis=0))
 
 
 def _bucket_shift(n_cells: int, n_rows: int) -> int:

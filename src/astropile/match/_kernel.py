@@ -2,8 +2,10 @@
 The compiled half of `astropile.match.positions`; importing it imports numba.
 
 A `SkyIndex` holds one side of a match: declination rows of one height, cut into cells of
-about that width, and the points sorted by cell. A cell that holds many points has a tree of
-bounding boxes of its own, so that a crowded field costs a logarithm and not a square.
+about that width, and for each cell a chain of its points, which stay where they are. A cell
+that holds many points is cut again, into a grid fitted to them. Where that would be finer than
+the radius, or is crowded in its turn, there is a tree of bounding boxes, so that a crowd costs
+a logarithm and not a square.
 
 Compiled functions that call each other stay in this one file, because a cached function is
 compiled anew when its own file changes and not when another does.
@@ -21,12 +23,26 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Limits = tuple[float, float, int, bool]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 S3, S5, S7, S9 = -1.0 / 6.0, 1.0 / 120.0, -1.0 / 5040.0, 1.0 / 362880.0
+A3, A5, A7 = 1.0 / 6.0, 3.0 / 40.0, 15.0 / 336.0
 
 LEAF = 16
 """Cells and tree leaves up to this many points are read through without further ado."""
+
+BLOCK = 1024
+"""Queries that are handled together: what is noted of them stays in a processor's cache."""
+
+MANY = 255
+"""So many points of a cell are counted, which is more than are read through."""
+
+MOST_CELLS = 4096
+"""Cells that one query has to do with are fewer than these: no cell is narrower than the radius."""
+
+POINTS_PER_CELL = 1.5
+"""How many points a cell of a crowd's own grid has, about."""
 
 DEG = math.pi / 180.0
 HALF_DEG = math.pi / 360.0
@@ -48,16 +64,19 @@ ZERO = cast("int", np.int64(0))
 FULL = cast("int", np.int64(-1))
 """In place of a number found: the output has no room for the next points."""
 
-# Columns of the point arrays: one row is one point, so that it is read in one piece.
+# Columns of `SkyIndex.points`: one row is one point, so that it is read in one piece.
 RA, DEC, ROW, COS = 0, 1, 2, 3
 # Columns of `node_span`.
 LOW, HIGH, RIGHT = 0, 1, 2
 # Values of RIGHT that are not a node.
 IS_LEAF, IS_ONE_PLACE = -1, -2
+# Columns of `crowd_box` and of `crowd_shape`.
+MIDDLE, EDGE, BOTTOM, COLUMNS_PER_DEGREE, ROWS_PER_DEGREE = 0, 1, 2, 3, 4
+SUBCELL, N_COLUMNS, N_ROWS = 0, 1, 2
 
 
-class SkyIndex(NamedTuple):
-    """One side of a match, sorted for searching."""
+class Grid(NamedTuple):
+    """Declination rows, cut into cells."""
 
     origin: tuple[float, float, float]  # ra and dec of the corner [deg]; rows per degree
     extent: float
@@ -65,11 +84,56 @@ class SkyIndex(NamedTuple):
     first_cell: Ints
     cells_per_degree: Floats
     window: Floats
-    start: Ints
+
+
+class Points(NamedTuple):
+    """Positions as they came, or roughly sorted along the sky."""
+
+    ra: Floats
+    dec: Floats
+    row: Ints  # empty where point i is row i
+    first_row: int  # of point 0, if so
+
+
+class Crowds(NamedTuple):
+    """Cells that hold many points, cut again."""
+
+    box: Floats
+    shape: Ints
+    subcells: Ints  # as the cells
+
+
+class Trees(NamedTuple):
+    """Points of cells that are not cut further, and nodes over them."""
+
     points: Floats
-    root: Ints
     node_box: Floats
     node_span: Ints
+
+
+class Work(NamedTuple):
+    """What some queries have to do with: room for it."""
+
+    home: Ints
+    crowd_query: Ints
+    crowd_number: Ints
+    chain_query: Ints
+    chain_point: Ints  # the next point + 1
+    root_query: Ints
+    root_node: Ints
+    nodes: Ints
+    distance: Floats
+
+
+class SkyIndex(NamedTuple):
+    """One side of a match, made ready for searching."""
+
+    grid: Grid
+    points: Points
+    cells: Ints  # of each its first point + 1, 0 if it is empty, or see `_crowd` and `_tree`
+    following: Ints  # of each point the next one of its cell + 1, or 0
+    crowds: Crowds
+    trees: Trees
 
 
 def _compiled(function: _Function) -> _Function:
@@ -110,6 +174,15 @@ def _sine(x: float) -> float:
         return math.sin(x)
     s = x * x
     return x * (1.0 + s * (S3 + s * (S5 + s * (S7 + s * S9))))
+
+
+@_compiled
+def _arcsine(x: float) -> float:
+    """Return arcsin(x), by its series where that is exact to rounding."""
+    if x > 0.01:
+        return math.asin(x)
+    s = x * x
+    return x * (1.0 + s * (A3 + s * (A5 + s * A7)))
 
 
 @_compiled
@@ -194,7 +267,7 @@ def _columns(
 
 @_compiled
 def count_buckets(
-    index: SkyIndex,
+    grid: Grid,
     ra: Floats,
     dec: Floats,
     reach: tuple[float, float],
@@ -204,7 +277,7 @@ def count_buckets(
     high: int,
 ) -> None:
     """Count rows low to high, if within the declinations of `reach`, by bucket of cells."""
-    origin, first_cell, scale = index.origin, index.first_cell, index.cells_per_degree
+    origin, first_cell, scale = grid.origin, grid.first_cell, grid.cells_per_degree
     for i in range(low, high):
         a, d = _clean(ra[i], dec[i])
         if d >= reach[0] and d <= reach[1]:
@@ -213,77 +286,149 @@ def count_buckets(
 
 @_compiled
 def fill_buckets(
-    index: SkyIndex,
+    grid: Grid,
     ra: Floats,
     dec: Floats,
     reach: tuple[float, float],
     shift: int,
     first_row: int,
-    out: Floats,
+    out: tuple[Floats, Floats, Ints],
     cursor: Ints,
     low: int,
     high: int,
 ) -> None:
     """Copy what `count_buckets` counted to its place, in the order it came."""
-    origin, first_cell, scale = index.origin, index.first_cell, index.cells_per_degree
+    origin, first_cell, scale = grid.origin, grid.first_cell, grid.cells_per_degree
+    out_ra, out_dec, out_row = out
     for i in range(low, high):
         a, d = _clean(ra[i], dec[i])
         if d >= reach[0] and d <= reach[1]:
             bucket = _cell_of(a, d, origin, first_cell, scale) >> shift
             place = cursor[bucket]
             cursor[bucket] = place + 1
-            out[place, RA] = a
-            out[place, DEC] = d
-            out[place, ROW] = first_row + i
+            out_ra[place] = a
+            out_dec[place] = d
+            out_row[place] = first_row + i
 
 
 @_compiled
-def sort_buckets(
-    index: SkyIndex, bucketed: Floats, ends: Ints, shift: int, bucket_0: int, bucket_1: int
+def _crowd(k: int) -> int:
+    """Return what a cell holds instead of a point if it is crowd k."""
+    return -2 * k - 1
+
+
+@_compiled
+def _tree(node: int) -> int:
+    """Return what a cell holds instead of a point if it is the tree with this root."""
+    return -2 * node - 2
+
+
+@_compiled
+def _push(cells: Ints, counts: NDArray[np.uint8], following: Ints, cell: int, point: int) -> None:
+    """Put a point before the others of a cell."""
+    following[point] = cells[cell]
+    cells[cell] = point + 1
+    counts[cell] += counts[cell] < MANY
+
+
+@_compiled
+def chain_points(
+    grid: Grid,
+    points: Points,
+    cells: Ints,
+    counts: NDArray[np.uint8],
+    following: Ints,
+    low: int,
+    high: int,
 ) -> None:
-    """Sort the points of some buckets by cell, into `index.points` and `index.start`."""
-    origin, first_cell, scale = index.origin, index.first_cell, index.cells_per_degree
-    start, points = index.start, index.points
-    n_cells = len(start) - 1
-    for bucket in range(bucket_0, bucket_1):
-        low = ends[bucket - 1] if bucket > 0 else 0
-        high = ends[bucket]
-        for i in range(low, high):
-            cell = _cell_of(bucketed[i, RA], bucketed[i, DEC], origin, first_cell, scale)
-            start[cell] += 1
-        total = low
-        for cell in range(bucket << shift, min((bucket + 1) << shift, n_cells)):
-            total += start[cell]
-            start[cell] = total
-        # Backwards, so that `start` counts down to where each cell begins and rows stay in order.
-        for i in range(high - 1, low - 1, -1):
-            ra, dec = bucketed[i, RA], bucketed[i, DEC]
-            cell = _cell_of(ra, dec, origin, first_cell, scale)
-            place = start[cell] - 1
-            start[cell] = place
-            points[place, RA] = ra
-            points[place, DEC] = dec
-            points[place, ROW] = bucketed[i, ROW]
-            points[place, COS] = _cos_dec(dec)
+    """Put points low to high into the chains of their cells."""
+    origin, first_cell, scale = grid.origin, grid.first_cell, grid.cells_per_degree
+    ra, dec = points.ra, points.dec
+    for i in range(high - 1, low - 1, -1):
+        a, d = _clean(ra[i], dec[i])
+        if not math.isnan(d):
+            _push(cells, counts, following, _cell_of(a, d, origin, first_cell, scale), i)
 
 
 @_compiled
-def crowded_cells(start: Ints) -> tuple[Ints, Ints]:
-    """Return the cells that need a tree, and room for the nodes of each."""
-    n = 0
-    for cell in range(len(start) - 1):
-        n += start[cell + 1] - start[cell] > LEAF
-    cells, room = np.empty(n, np.int64), np.empty(n, np.int64)
-    n = 0
-    for cell in range(len(start) - 1):
-        size = start[cell + 1] - start[cell]
-        if size > LEAF:
-            cells[n] = cell
-            # No leaf holds fewer than half of LEAF points, and a tree has a node less
-            # than twice its leaves.
-            room[n] = 2 * (size // (LEAF // 2))
-            n += 1
-    return cells, room
+def count_chains(cells: Ints, following: Ints, chosen: Ints) -> Ints:
+    """Count the points of some cells."""
+    sizes = np.zeros(len(chosen), np.int64)
+    for k in range(len(chosen)):
+        p = cells[chosen[k]]
+        while p > 0:
+            sizes[k] += 1
+            p = following[p - 1]
+    return sizes
+
+
+@_compiled
+def measure_crowds(
+    index: SkyIndex,
+    crowded: Ints,
+    sizes: Ints,
+    box: Floats,
+    shape: Ints,
+    reach_deg: float,
+    low: int,
+    high: int,
+) -> None:
+    """Fit grids to the points of crowded cells low to high, no finer than the reach."""
+    cells, following, points, grid = index.cells, index.following, index.points, index.grid
+    for k in range(low, high):
+        p, size = cells[crowded[k]] - 1, sizes[k]
+        left, right, bottom, top = math.inf, -math.inf, math.inf, -math.inf
+        for _ in range(size):
+            a, d = _clean(points.ra[p], points.dec[p])
+            a = _from_origin(a, grid.origin[0])
+            left, right = min(left, a), max(right, a)
+            bottom, top = min(bottom, d), max(top, d)
+            p = following[p] - 1
+        n_cells = size / POINTS_PER_CELL
+        shrink = max(_cos_dec(0.5 * (bottom + top)), 1e-9)
+        across = (right - left) * shrink
+        # The middle two bound the number of cells where the points lie on a line.
+        height = max(
+            math.sqrt(across * (top - bottom) / n_cells),
+            (top - bottom) / n_cells,
+            across / n_cells,
+            reach_deg,
+        )
+        # As far as a circle around any of these points reaches in ra.
+        row_0 = _row_of(bottom, grid.origin[1], grid.origin[2]) + grid.padding
+        row_1 = _row_of(top, grid.origin[1], grid.origin[2]) + grid.padding
+        width = max(height / shrink, grid.window[row_0], grid.window[row_1])
+        box[k, MIDDLE], box[k, EDGE], box[k, BOTTOM] = 0.5 * (left + right), left, bottom
+        box[k, COLUMNS_PER_DEGREE], box[k, ROWS_PER_DEGREE] = 1.0 / width, 1.0 / height
+        shape[k, N_COLUMNS] = int((right - left) / width) + 1
+        shape[k, N_ROWS] = int((top - bottom) / height) + 1
+
+
+@_compiled
+def cut_crowds(
+    index: SkyIndex, crowded: Ints, counts: NDArray[np.uint8], low: int, high: int
+) -> None:
+    """Move the points of crowded cells low to high to the cells of their crowd."""
+    cells, following, points = index.cells, index.following, index.points
+    box, shape, subcells = index.crowds.box, index.crowds.shape, index.crowds.subcells
+    for k in range(low, high):
+        p = cells[crowded[k]]
+        last_column, last_row = shape[k, N_COLUMNS] - 1, shape[k, N_ROWS] - 1
+        while p > 0:
+            after = following[p - 1]
+            a, d = _clean(points.ra[p - 1], points.dec[p - 1])
+            a = _from_origin(a, index.grid.origin[0])
+            column = min(int((a - box[k, EDGE]) * box[k, COLUMNS_PER_DEGREE]), last_column)
+            row = min(int((d - box[k, BOTTOM]) * box[k, ROWS_PER_DEGREE]), last_row)
+            cell = shape[k, SUBCELL] + row * (last_column + 1) + column
+            _push(subcells, counts, following, cell, p - 1)
+            p = after
+        cells[crowded[k]] = _crowd(k)
+
+
+@_compiled
+def _row_number(points: Points, p: int) -> int:
+    return points.row[p] if len(points.row) > 0 else points.first_row + p
 
 
 @_compiled
@@ -364,18 +509,31 @@ def _sort_rows(points: Floats, low: int, high: int) -> None:
 
 
 @_compiled
-def grow_trees(index: SkyIndex, cells: Ints) -> None:
-    """Sort the points of crowded cells into trees, from the node that `root` gives each."""
-    points, node_box, node_span = index.points, index.node_box, index.node_span
+def grow_trees(
+    index: SkyIndex,
+    cells: Ints,
+    crowded: Ints,
+    sizes: Ints,
+    offsets: Ints,
+    roots: Ints,
+    low: int,
+    high: int,
+) -> None:
+    """Copy the points of some of the cells, low to high, and sort the copies into trees."""
+    points, node_box, node_span = index.trees
     stack = np.empty((128, 3), np.int64)
-    for cell in cells:
-        offset = index.start[cell]
-        size = index.start[cell + 1] - offset
+    for k in range(low, high):
+        offset, node = offsets[k], roots[k]
+        p, size = cells[crowded[k]] - 1, sizes[k]
         vectors = np.empty((size, 3))
         for i in range(size):
-            point = points[offset + i]
-            vectors[i, 0], vectors[i, 1], vectors[i, 2] = _vector(point[RA], point[DEC], point[COS])
-        node = index.root[cell]
+            a, d = _clean(index.points.ra[p], index.points.dec[p])
+            cos_dec = _cos_dec(d)
+            points[offset + i, RA], points[offset + i, DEC] = a, d
+            points[offset + i, ROW], points[offset + i, COS] = _row_number(index.points, p), cos_dec
+            vectors[i, 0], vectors[i, 1], vectors[i, 2] = _vector(a, d, cos_dec)
+            p = index.following[p] - 1
+        cells[crowded[k]] = _tree(node)
         stack[0, 0], stack[0, 1], stack[0, 2] = 0, size, -1
         depth = 1
         while depth > 0:
@@ -384,13 +542,13 @@ def grow_trees(index: SkyIndex, cells: Ints) -> None:
             if parent >= 0:
                 node_span[parent, RIGHT] = node
             widest, axis = -1.0, 0
-            for k in range(3):
-                least, most = vectors[low, k], vectors[low, k]
+            for xyz in range(3):
+                least, most = vectors[low, xyz], vectors[low, xyz]
                 for i in range(low + 1, high):
-                    least, most = min(least, vectors[i, k]), max(most, vectors[i, k])
-                node_box[node, k], node_box[node, 3 + k] = least, most
+                    least, most = min(least, vectors[i, xyz]), max(most, vectors[i, xyz])
+                node_box[node, xyz], node_box[node, 3 + xyz] = least, most
                 if most - least > widest:
-                    widest, axis = most - least, k
+                    widest, axis = most - least, xyz
             node_span[node, LOW], node_span[node, HIGH] = low + offset, high + offset
             node_span[node, RIGHT] = IS_LEAF
             if high - low > LEAF:
@@ -415,23 +573,23 @@ def grow_trees(index: SkyIndex, cells: Ints) -> None:
 
 
 @_compiled
-def mark_cells(index: SkyIndex, ra: Floats, dec: Floats, reach_deg: float) -> NDArray[np.bool_]:
+def mark_cells(grid: Grid, ra: Floats, dec: Floats, reach_deg: float) -> NDArray[np.bool_]:
     """Tell which cells come within reach of a position."""
-    first_cell, scale = index.first_cell, index.cells_per_degree
-    ra_origin, dec_origin, inverse_height = index.origin
+    first_cell, scale = grid.first_cell, grid.cells_per_degree
+    ra_origin, dec_origin, inverse_height = grid.origin
     marks = np.zeros(first_cell[-1], np.bool_)
     for i in range(len(ra)):
         a, d = _clean(ra[i], dec[i])
         if math.isnan(d):
             continue
         a = _from_origin(a, ra_origin)
-        width = index.window[_row_of(d, dec_origin, inverse_height) + index.padding]
+        width = grid.window[_row_of(d, dec_origin, inverse_height) + grid.padding]
         row_0 = max(_row_of(d - reach_deg, dec_origin, inverse_height), 0)
         row_1 = min(_row_of(d + reach_deg, dec_origin, inverse_height), len(scale) - 1)
         for row in range(row_0, row_1 + 1):
             first = first_cell[row]
             c0, c1, d0, d1 = _columns(
-                a, width, first_cell[row + 1] - first, scale[row], index.extent
+                a, width, first_cell[row + 1] - first, scale[row], grid.extent
             )
             for cell in range(first + c0, first + c1 + 1):
                 marks[cell] = True
@@ -442,7 +600,7 @@ def mark_cells(index: SkyIndex, ra: Floats, dec: Floats, reach_deg: float) -> ND
 
 @_compiled
 def rows_in_marks(
-    index: SkyIndex,
+    grid: Grid,
     ra: Floats,
     dec: Floats,
     reach: tuple[float, float],
@@ -451,7 +609,7 @@ def rows_in_marks(
     high: int,
 ) -> Ints:
     """Return which of the rows low to high have their position in a marked cell."""
-    origin, first_cell, scale = index.origin, index.first_cell, index.cells_per_degree
+    origin, first_cell, scale = grid.origin, grid.first_cell, grid.cells_per_degree
     rows = np.empty(high - low, np.int64)
     n = 0
     for i in range(low, high):
@@ -471,19 +629,37 @@ def _grown(array: Any, size: int) -> Any:
 
 
 @_compiled
-def _scan(
+def _haversine(d_dec: float, turn: float, across: float) -> float:
+    """Return the haversine of a separation; `across` is the product of the cosines of dec."""
+    s, t = _sine(d_dec * HALF_DEG), _sine(turn * HALF_DEG)
+    return s * s + across * (t * t)
+
+
+@_compiled
+def _separation(haversine: float, dec_sum: float, turn: float, across: float) -> float:
+    """Return the separation that has a haversine [arcsec]."""
+    if haversine <= 0.5:
+        return 2.0 * _arcsine(math.sqrt(haversine)) * ARCSEC
+    # By the supplement, which has the digits when the positions are nearly opposite.
+    s, t = math.sin(dec_sum * HALF_DEG), math.cos(turn * HALF_DEG)
+    rest = min(s * s + across * (t * t), 1.0)
+    return 2.0 * (HALF_SKY_ARCSEC - math.asin(math.sqrt(rest)) * ARCSEC)
+
+
+@_compiled
+def _scan_leaf(
     points: Floats,
     low: int,
     high: int,
     query: tuple[float, float, float, int],
-    limits: tuple[float, float, int, bool],
+    limits: Limits,
     state: tuple[int, float, float],
-    separations: Floats,
-    rows: Ints,
+    found_row: Ints,
+    found_separation: Floats,
     base: int,
 ) -> tuple[int, float, float]:
     """
-    Offer some points to one query, whose pairs begin at `base`.
+    Offer some points of a tree to one query, whose pairs begin at `base`.
 
     `limits` are radius, least radius, neighbours wanted (0 for all) and whether a row
     excludes itself; `state` the number found and the bounds on haversine and on the
@@ -496,46 +672,35 @@ def _scan(
         d_dec = dec - points[p, DEC]
         if abs(d_dec) > most_dec:
             continue
-        if cos_dec < 0.0:
-            cos_dec = _cos_dec(dec)
-        turn = _short_way(ra - points[p, RA])
-        s, t = _sine(d_dec * HALF_DEG), _sine(turn * HALF_DEG)
-        across = cos_dec * points[p, COS]
-        haversine = s * s + across * (t * t)
+        turn, across = _short_way(ra - points[p, RA]), cos_dec * points[p, COS]
+        haversine = _haversine(d_dec, turn, across)
         if haversine > most_haversine:
             continue
-        if haversine <= 0.5:
-            separation = 2.0 * math.asin(math.sqrt(haversine)) * ARCSEC
-        else:
-            # By the supplement, which has the digits when the positions are nearly opposite.
-            s = math.sin((dec + points[p, DEC]) * HALF_DEG)
-            t = math.cos(turn * HALF_DEG)
-            rest = min(s * s + across * (t * t), 1.0)
-            separation = 2.0 * (HALF_SKY_ARCSEC - math.asin(math.sqrt(rest)) * ARCSEC)
         # The bound let through what rounding puts outside; that counts as on the edge.
-        separation = min(separation, radius)
+        separation = min(_separation(haversine, dec + points[p, DEC], turn, across), radius)
         row = int(points[p, ROW])
         if separation < least or (excludes_itself and row == own_row):
             continue
         i = base + n
         if wanted == 0:
-            separations[i], rows[i] = separation, row
+            found_separation[i], found_row[i] = separation, row
             n += 1
             continue
         if n == wanted:
             i -= 1
-            if separation > separations[i] or (separation == separations[i] and row > rows[i]):
+            last = found_separation[i]
+            if separation > last or (separation == last and row > found_row[i]):
                 continue
         else:
             n += 1
         while i > base and (
-            separations[i - 1] > separation
-            or (separations[i - 1] == separation and rows[i - 1] > row)
+            found_separation[i - 1] > separation
+            or (found_separation[i - 1] == separation and found_row[i - 1] > row)
         ):
-            separations[i], rows[i] = separations[i - 1], rows[i - 1]
+            found_separation[i], found_row[i] = found_separation[i - 1], found_row[i - 1]
             i -= 1
-        separations[i], rows[i] = separation, row
-        last = separations[base + n - 1]
+        found_separation[i], found_row[i] = separation, row
+        last = found_separation[base + n - 1]
         if n == wanted and last < radius:
             # A sine can be had for nothing in the usual case, one neighbour wanted.
             bound = haversine * SLACK if wanted == 1 else _bound(last)
@@ -570,28 +735,28 @@ def _sort_roots(
 
 @_compiled
 def _search_trees(
-    index: SkyIndex,
+    trees: Trees,
     depth: int,
-    stack: Ints,
-    stack_distance: Floats,
+    nodes: Ints,
+    distance: Floats,
     query: tuple[float, float, float, int],
-    limits: tuple[float, float, int, bool],
+    limits: Limits,
     state: tuple[int, float, float],
-    separations: Floats,
-    rows: Ints,
+    found_row: Ints,
+    found_separation: Floats,
     base: int,
-) -> tuple[int, float, float]:
-    """Offer the points of the trees on the stack to one query, nearest first; see `_scan`."""
-    points, node_box, node_span = index.points, index.node_box, index.node_span
+) -> int:
+    """Offer the points of the trees in `nodes` to one query, nearest first; see `_scan_leaf`."""
+    points, node_box, node_span = trees
     wanted = limits[2]
     x, y, z = _vector(query[0], query[1], query[2])
-    _sort_roots(stack, stack_distance, depth, node_box, x, y, z)
+    _sort_roots(nodes, distance, depth, node_box, x, y, z)
     while depth > 0:
         depth -= 1
         chord = 2.0 * math.sqrt(state[1]) + CHORD_SLACK
-        if stack_distance[depth] > chord * chord:
+        if distance[depth] > chord * chord:
             continue
-        node = stack[depth]
+        node = nodes[depth]
         far = node_span[node, RIGHT]
         if far < 0:
             low, high = node_span[node, LOW], node_span[node, HIGH]
@@ -599,9 +764,11 @@ def _search_trees(
                 # Rows ascend: those after the first few lose every tie. One more, as the
                 # query itself may be among them.
                 high = min(high, low + wanted + 1)
-            if base + state[0] + high - low + wanted > len(rows):
-                return FULL, 0.0, 0.0
-            state = _scan(points, low, high, query, limits, state, separations, rows, base)
+            if base + state[0] + high - low + wanted > len(found_row):
+                return FULL
+            state = _scan_leaf(
+                points, low, high, query, limits, state, found_row, found_separation, base
+            )
             continue
         near = node + 1
         near_distance = _box_distance(node_box, near, x, y, z)
@@ -609,18 +776,311 @@ def _search_trees(
         if far_distance < near_distance:
             near, far = far, near
             near_distance, far_distance = far_distance, near_distance
-        stack[depth], stack_distance[depth] = far, far_distance
-        stack[depth + 1], stack_distance[depth + 1] = near, near_distance
+        nodes[depth], distance[depth] = far, far_distance
+        nodes[depth + 1], distance[depth + 1] = near, near_distance
         depth += 2
-    return state
+    return state[0]
+
+
+@_compiled
+def _home_cells(
+    index: SkyIndex, queries: Points, reach_deg: float, first: int, last: int, home: Ints
+) -> None:
+    """Give the cell of each query that has to do with no other; -1 for the rest."""
+    (ra_origin, dec_origin, inverse_height), _, padding, first_cell, scale, window = index.grid
+    query_ra, query_dec, _, _ = queries
+    n_rows = len(scale)
+    for q in range(first, last):
+        ra, dec = query_ra[q], query_dec[q]
+        home[q - first] = -1
+        if not (ra >= 0.0 and ra < 360.0 and abs(dec) < 90.0):
+            continue
+        row = _row_of(dec, dec_origin, inverse_height)
+        if row < 0 or row >= n_rows:
+            continue
+        a = _from_origin(ra, ra_origin)
+        width = window[row + padding]
+        column = int(a * scale[row])
+        inside = (
+            (_row_of(dec - reach_deg, dec_origin, inverse_height) == row)
+            & (_row_of(dec + reach_deg, dec_origin, inverse_height) == row)
+            & ((a - width) * scale[row] >= column)
+            & ((a + width) * scale[row] < column + 1)
+            & (a + width < 360.0)
+            & (first_cell[row] + column < first_cell[row + 1])
+        )
+        home[q - first] = first_cell[row] + column if inside else -1
+
+
+@_compiled
+def _list_crowds(
+    index: SkyIndex,
+    queries: Points,
+    reach_deg: float,
+    work: Work,
+    n_chains: int,
+    n_roots: int,
+    n_crowds: int,
+) -> tuple[int, int]:
+    """Add what the queries have to do with in crowds to the lists; see `_list_work`."""
+    (ra_origin, dec_origin, inverse_height), _, padding, _, _, window = index.grid
+    box, shape, subcells = index.crowds
+    query_ra, query_dec, _, _ = queries
+    _, crowd_query, crowd_number, chain_query, chain_point, root_query, root_node, _, _ = work
+    for i in range(n_crowds):
+        if max(n_chains, n_roots, n_crowds) > len(chain_query) - MOST_CELLS:
+            return FULL, ZERO
+        q, k = crowd_query[i], crowd_number[i]
+        ra, dec = _clean(query_ra[q], query_dec[q])
+        width = window[_row_of(dec, dec_origin, inverse_height) + padding]
+        # From the edge of the crowd, the short way round to its middle.
+        half = box[k, MIDDLE] - box[k, EDGE]
+        a = _short_way(_from_origin(ra, ra_origin) - box[k, MIDDLE]) + half
+        n_columns = shape[k, N_COLUMNS]
+        column_0 = int(max(a - width, 0.0) * box[k, COLUMNS_PER_DEGREE])
+        column_1 = min(int((a + width) * box[k, COLUMNS_PER_DEGREE]), n_columns - 1)
+        if width + half >= 180.0:
+            column_0, column_1 = 0, n_columns - 1
+        elif a + width < 0.0:
+            continue
+        d = dec - box[k, BOTTOM]
+        if d + reach_deg < 0.0:
+            continue
+        row_0 = int(max(d - reach_deg, 0.0) * box[k, ROWS_PER_DEGREE])
+        row_1 = min(int((d + reach_deg) * box[k, ROWS_PER_DEGREE]), shape[k, N_ROWS] - 1)
+        for row in range(row_0, row_1 + 1):
+            corner = shape[k, SUBCELL] + row * n_columns
+            for cell in range(corner + column_0, corner + column_1 + 1):
+                p = subcells[cell]
+                # Written always and kept if there is a point: a jump saved is time saved.
+                chain_query[n_chains], chain_point[n_chains] = q, p
+                n_chains += p > 0
+                if p < 0:
+                    root_query[n_roots], root_node[n_roots] = q, (-p - 1) >> 1
+                    n_roots += 1
+    return n_chains, n_roots
+
+
+@_compiled
+def _list_work(
+    index: SkyIndex, queries: Points, reach_deg: float, first: int, last: int, work: Work
+) -> tuple[int, int]:
+    """
+    List the chains of points and the trees near the queries from `first` to before `last`.
+
+    Returns how many of both there are.
+    """
+    grid, _, cells, _, _, _ = index
+    (ra_origin, dec_origin, inverse_height), extent, padding, first_cell, scale, window = grid
+    query_ra, query_dec, _, _ = queries
+    home, crowd_query, crowd_number, chain_query, chain_point, root_query, root_node, _, _ = work
+    last_row = len(scale) - 1
+    dec_low = dec_origin - reach_deg
+    dec_high = dec_origin + (last_row + 1) / inverse_height + reach_deg
+    n_chains = n_roots = n_crowds = ZERO
+    _home_cells(index, queries, reach_deg, first, last, home)
+    for q in range(first, last):
+        cell = home[q - first]
+        p = cells[cell] if cell >= 0 else -1
+        if p >= 0:
+            # Written always and kept if there is a point: a jump saved is time saved.
+            chain_query[n_chains], chain_point[n_chains] = q, p
+            n_chains += p > 0
+            continue
+        ra, dec = _clean(query_ra[q], query_dec[q])
+        if not (dec >= dec_low and dec <= dec_high):
+            continue
+        if max(n_chains, n_roots) > len(chain_query) - MOST_CELLS - last + first:
+            return FULL, ZERO
+        a = _from_origin(ra, ra_origin)
+        width = window[_row_of(dec, dec_origin, inverse_height) + padding]
+        row_0 = max(_row_of(dec - reach_deg, dec_origin, inverse_height), 0)
+        row_1 = min(_row_of(dec + reach_deg, dec_origin, inverse_height), last_row)
+        for row in range(row_0, row_1 + 1):
+            corner = first_cell[row]
+            c0, c1, d0, d1 = _columns(a, width, first_cell[row + 1] - corner, scale[row], extent)
+            # The second range, where there is one, comes after or before the first.
+            n_first = max(c1 - c0 + 1, 0)
+            for i in range(n_first + d1 - d0 + 1):
+                cell = corner + (c0 + i if i < n_first else d0 + i - n_first)
+                p = cells[cell]
+                if p > 0:
+                    chain_query[n_chains], chain_point[n_chains] = q, p
+                    n_chains += 1
+                elif p < 0 and p % 2 == 0:
+                    root_query[n_roots], root_node[n_roots] = q, (-p - 1) >> 1
+                    n_roots += 1
+                elif p < 0:
+                    crowd_query[n_crowds], crowd_number[n_crowds] = q, (-p - 1) >> 1
+                    n_crowds += 1
+    return _list_crowds(index, queries, reach_deg, work, n_chains, n_roots, n_crowds)
+
+
+@_compiled
+def _follow_chains(
+    query_dec: Floats,
+    point_dec: Floats,
+    following: Ints,
+    reach_deg: float,
+    n: int,
+    work: Work,
+    near_query: Ints,
+    near_point: Ints,
+) -> int:
+    """
+    Go along n chains side by side; note points of about the declination of their query.
+
+    Loads of one chain have to wait for each other, those of different chains do not.
+    """
+    chain_query, chain_point = work.chain_query, work.chain_point
+    n_near = 0
+    while n > 0:
+        if n_near + n > len(near_query):
+            return int(FULL)
+        n_left = 0
+        for i in range(n):
+            q, p = chain_query[i], chain_point[i] - 1
+            near_query[n_near], near_point[n_near] = q, p
+            n_near += abs(query_dec[q] - point_dec[p]) <= reach_deg
+            after = following[p]
+            chain_query[n_left], chain_point[n_left] = q, after
+            n_left += after > 0
+        n = n_left
+    return n_near
+
+
+@_compiled
+def _measure(
+    index: SkyIndex,
+    queries: Points,
+    reach_arcsec: float,
+    limits: Limits,
+    n_near: int,
+    found_query: Ints,
+    found_row: Ints,
+    found_separation: Floats,
+) -> int:
+    """Keep of the first pairs of query and point those within reach, with their separation."""
+    point_ra, point_dec, point_row, first_row = index.points
+    query_ra, query_dec, query_row, first_query = queries
+    radius, least, _, excludes_itself = limits
+    most = _bound(reach_arcsec)
+    n = 0
+    for i in range(n_near):
+        q, p = found_query[i], found_row[i]
+        ra, dec = _clean(query_ra[q], query_dec[q])
+        ra_p, dec_p = _clean(point_ra[p], point_dec[p])
+        turn, across = _short_way(ra - ra_p), _cos_dec(dec) * _cos_dec(dec_p)
+        haversine = _haversine(dec - dec_p, turn, across)
+        if haversine > most:
+            continue
+        # The bound let through what rounding puts outside; that counts as on the edge.
+        separation = min(_separation(haversine, dec + dec_p, turn, across), radius)
+        row = point_row[p] if len(point_row) > 0 else first_row + p
+        own_row = query_row[q] if len(query_row) > 0 else first_query + q
+        if separation < least or (excludes_itself and row == own_row):
+            continue
+        found_query[n], found_row[n], found_separation[n] = q, row, separation
+        n += 1
+    return n
+
+
+@_compiled
+def _find(
+    index: SkyIndex,
+    queries: Points,
+    reach_arcsec: float,
+    limits: Limits,
+    first: int,
+    last: int,
+    work: Work,
+    found_query: Ints,
+    found_row: Ints,
+    found_separation: Floats,
+) -> int:
+    """Find the points near some queries, in no order; give their number, or FULL."""
+    reach_deg = reach_arcsec / 3600.0
+    n_chains, n_roots = _list_work(index, queries, reach_deg + SLACK_DEG, first, last, work)
+    if n_chains == FULL:
+        return int(FULL)
+    n = _follow_chains(
+        queries.dec, index.points.dec, index.following, reach_deg, n_chains,
+        work, found_query, found_row,
+    )  # fmt: skip
+    if n == FULL:
+        return int(FULL)
+    n = _measure(index, queries, reach_arcsec, limits, n, found_query, found_row, found_separation)
+    state = (ZERO, _bound(reach_arcsec), reach_deg)
+    i = 0
+    while i < n_roots:
+        q, depth = work.root_query[i], 0
+        while i < n_roots and work.root_query[i] == q:
+            work.nodes[depth] = work.root_node[i]
+            depth += 1
+            i += 1
+        ra, dec = _clean(queries.ra[q], queries.dec[q])
+        query = (ra, dec, _cos_dec(dec), _row_number(queries, q))
+        n_found = _search_trees(
+            index.trees, depth, work.nodes, work.distance,
+            query, limits, state, found_row, found_separation, n,
+        )  # fmt: skip
+        if n_found == FULL:
+            return int(FULL)
+        for k in range(n, n + n_found):
+            found_query[k] = q
+        n += n_found
+    return n
+
+
+@_compiled
+def _arrange(
+    found_query: Ints,
+    found_row: Ints,
+    found_separation: Floats,
+    n: int,
+    first: int,
+    last: int,
+    wanted: int,
+    cursor: Ints,
+    out: tuple[Ints, Ints, Floats],
+    n_out: int,
+) -> int:
+    """Put what was found in order of query, separation and row, no more than wanted of each."""
+    out_left, out_right, out_separation = out
+    cursor[: last - first + 1] = 0
+    for i in range(n):
+        cursor[found_query[i] - first + 1] += 1
+    for k in range(last - first):
+        cursor[k + 1] += cursor[k]
+    for i in range(n):
+        k = found_query[i] - first
+        place = n_out + cursor[k]
+        cursor[k] += 1
+        out_left[place], out_right[place] = found_query[i], found_row[i]
+        out_separation[place] = found_separation[i]
+    end, low = n_out, n_out
+    while low < n_out + n:
+        high = low + 1
+        while high < n_out + n and out_left[high] == out_left[low]:
+            high += 1
+        if high > low + 1:
+            _sort_found(out_separation, out_right, low, high - low)
+        keep = high - low if wanted == 0 else min(high - low, wanted)
+        if end < low:
+            for i in range(keep):
+                out_left[end + i], out_right[end + i] = out_left[low + i], out_right[low + i]
+                out_separation[end + i] = out_separation[low + i]
+        end += keep
+        low = high
+    return end
 
 
 @_compiled
 def search(
     index: SkyIndex,
-    queries: Floats,
+    queries: Points,
     reach_arcsec: float,
-    limits: tuple[float, float, int, bool],
+    limits: Limits,
     first: int,
     last: int,
 ) -> tuple[Ints, Ints, Floats]:
@@ -628,110 +1088,51 @@ def search(
     Find the points near the queries from `first` to before `last`.
 
     Returns rows of the queries, rows of the points and separations, query after query;
-    `limits` are those of `_scan`.
+    `limits` are those of `_scan_leaf`.
     """
-    size = last - first + limits[2] + 2 * LEAF
+    size = last - first
     left, right, separation = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
-    n_pairs = ZERO
-    while True:
-        first, n_pairs = _search_until_full(
-            index, queries, reach_arcsec, limits, first, last, left, right, separation, n_pairs
-        )
-        if first == last:
-            return left[:n_pairs], right[:n_pairs], separation[:n_pairs]
-        size *= 2
-        left, right, separation = _grown(left, size), _grown(right, size), _grown(separation, size)
-
-
-@_compiled
-def _search_until_full(
-    index: SkyIndex,
-    queries: Floats,
-    reach_arcsec: float,
-    limits: tuple[float, float, int, bool],
-    first: int,
-    last: int,
-    out_left: Ints,
-    out_right: Ints,
-    out_separation: Floats,
-    n_out: int,
-) -> tuple[int, int]:
-    """
-    Search until done or short of room; return the next query and the number of pairs.
-
-    Arrays are replaced in `search` and not here, where each one that could change would be
-    counted in and out for every query.
-    """
-    ra_origin, dec_origin, inverse_height = index.origin
-    extent, padding, window = index.extent, index.padding, index.window
-    first_cell, scale, start, points = (
-        index.first_cell,
-        index.cells_per_degree,
-        index.start,
-        index.points,
-    )
-    root = index.root
-    last_row = len(scale) - 1
-    wanted = limits[2]
-    reach_deg = reach_arcsec / 3600.0
-    row_reach = reach_deg + SLACK_DEG
-    widest_haversine = _bound(reach_arcsec)
-    stack, stack_distance = np.empty(1024, np.int64), np.empty(1024)
-    for q in range(first, last):
-        ra, dec = queries[q, RA], queries[q, DEC]
-        a = _from_origin(ra, ra_origin)
-        width = window[_row_of(dec, dec_origin, inverse_height) + padding]
-        query = (ra, dec, -1.0, int(queries[q, ROW]))
-        state = (ZERO, widest_haversine, reach_deg)
-        n_roots = ZERO
-        row_0 = max(_row_of(dec - row_reach, dec_origin, inverse_height), 0)
-        row_1 = min(_row_of(dec + row_reach, dec_origin, inverse_height), last_row)
-        for row in range(row_0, row_1 + 1):
-            corner = first_cell[row]
-            c0, c1, d0, d1 = _columns(a, width, first_cell[row + 1] - corner, scale[row], extent)
-            for part in range(2):
-                cell_0, cell_1 = corner + c0, corner + c1 + 1
-                if part == 1:
-                    cell_0, cell_1 = corner + d0, corner + d1 + 1
-                if cell_0 >= cell_1 or start[cell_0] == start[cell_1]:
-                    continue
-                # Cells side by side hold points side by side: a few are read in one go.
-                step = cell_1 - cell_0 if start[cell_1] - start[cell_0] <= LEAF else 1
-                for cell in range(cell_0, cell_1):
-                    low, high = start[cell], start[cell + step]
-                    if high - low > LEAF:
-                        stack[n_roots] = root[cell]
-                        n_roots += 1
-                        continue
-                    if n_out + state[0] + LEAF + wanted > len(out_left):
-                        return q, n_out
-                    state = _scan(
-                        points, low, high, query, limits, state, out_separation, out_right, n_out
-                    )
-                    if step > 1:
-                        break
-        if n_roots > 0:
-            query = (ra, dec, _cos_dec(dec), query[3])
-            state = _search_trees(
-                index,
-                n_roots,
-                stack,
-                stack_distance,
-                query,
-                limits,
-                state,
-                out_separation,
-                out_right,
-                n_out,
-            )
-            if state[0] == FULL:
-                return q, n_out
-        if wanted == 0:
-            _sort_found(out_separation, out_right, n_out, state[0])
-        for i in range(n_out, n_out + state[0]):
-            out_left[i] = query[3]
-        n_out += state[0]
-    return last, n_out
+    room = 8 * BLOCK + MOST_CELLS + limits[2]
+    work = Work(
+        np.empty(BLOCK, np.int64),
+        np.empty(room, np.int64), np.empty(room, np.int64),
+        np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64),
+        np.empty(room, np.int64), np.empty(MOST_CELLS, np.int64), np.empty(MOST_CELLS),
+    )  # fmt: skip
+    found_query, found_row = np.empty(room, np.int64), np.empty(room, np.int64)
+    found_separation = np.empty(room)
+    cursor = np.empty(BLOCK + 1, np.int64)
+    n_out, step = 0, BLOCK
+    while first < last:
+        after = min(first + step, last)
+        n = _find(
+            index, queries, reach_arcsec, limits, first, after, work,
+            found_query, found_row, found_separation,
+        )  # fmt: skip
+        if n == FULL:
+            if step > 1:
+                step //= 2
+            else:
+                room *= 2
+                found_query, found_row = np.empty(room, np.int64), np.empty(room, np.int64)
+                found_separation = np.empty(room)
+            continue
+        if n_out + n > size:
+            size = max(2 * size, n_out + n)
+            left, right = _grown(left, size), _grown(right, size)
+            separation = _grown(separation, size)
+        n_out = _arrange(
+            found_query, found_row, found_separation, n, first, after, limits[2], cursor,
+            (left, right, separation), n_out,
+        )  # fmt: skip
+        first, step = after, min(2 * step, BLOCK)
+    left = left[:n_out]
+    if len(queries.row) > 0:
+        for i in range(n_out):
+            left[i] = queries.row[left[i]]
+    else:
+        left += queries.first_row
+    return left, right[:n_out], separation[:n_out]
 
 
 @_compiled

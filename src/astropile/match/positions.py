@@ -125,18 +125,20 @@ def match_positions(
     positions entered exactly one radius apart match wherever they are; radius 0 finds
     identical positions. Among equal separations the lowest row wins.
 
-    The right side is sorted into cells of a grid fitted to it, about as wide as the radius
-    or the spacing of its points, whichever is larger; cells that hold many points have a
-    tree of their own. Time grows as the number of rows, and in crowded fields with the
-    logarithm of the crowd; ``all`` adds the number of pairs. Beside inputs and result it
-    takes 60 to 100 bytes of memory per right row and about 50 per left row, of which it
-    handles four million, or as many as there are right rows, at a time.
+    The right side is put into cells of a grid fitted to it, about as wide as the radius or the
+    spacing of its points, whichever is larger; cells that hold many points have a grid of their
+    own, and where that does not help a tree. Time grows as the number of rows, and in crowds
+    closer than the radius with their logarithm; ``all`` adds the number of pairs. Rows that
+    follow each other along the sky, as in catalogues, are taken as they are; others are sorted
+    first, which costs as much again. Beside inputs and result it takes 10 bytes of memory per
+    right row, and 24 for a row of either side that has to be sorted; of the left side four
+    million rows are handled at a time, or as many as there are right rows.
 
     The result depends neither on the order of rows, beyond the numbers and ties themselves,
     nor on the number of threads. The nearest neighbours of the left side are not those of
     the right side turned around; only ``all`` and ``mutual`` are symmetric.
 
-    The first call on a machine compiles, for about ten seconds, and caches what it compiled
+    The first call on a machine compiles, for 10 to 15 seconds, and caches what it compiled
     beside the package, or in the user's cache directory where that cannot be written; later
     processes load it in half a second.
 

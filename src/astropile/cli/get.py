@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from astropile.cli.exit_codes import ExitCode
-from astropile.cli.failures import RefusedError, UsageError
-from astropile.cli.output import Printer, count_text, size_text
+from astropile.cli.failures import UsageError
+from astropile.cli.output import Printer, count_text, fields_of, size_text
 from astropile.download.transfer import Patience, nothing
-from astropile.store.protocol import RemoteOptions, without_secrets
+from astropile.store.protocol import RemoteOptions
 
 if TYPE_CHECKING:
-    from astropile.download.tree import Plan, Selection
+    from astropile.download.plan import Plan
+    from astropile.download.selection import Selection
 
 HELP: Final = "fetch a tree, a part of it, or a file; checked, and resumed after any stop"
 DESCRIPTION: Final = """\
@@ -158,4 +159,79 @@ def _bar(args: argparse.Namespace, n_bytes: int | None) -> Iterator[Callable[[in
 
 
 def _run_tree(args: argparse.Namespace, remote: RemoteOptions, patience: Patience) -> int:
-    raise NotImplementedError
+    from astropile.download.tree import get_tree
+
+    out = Printer(args)
+    with _bar(args, None) as note:
+        report = get_tree(
+            args.source,
+            args.dest,
+            subset=args.subset,
+            selection=_selection(args),
+            overwrite=args.overwrite,
+            dry_run=args.dry_run,
+            agree=lambda plan: _agree(args, plan),
+            threads=args.jobs,
+            remote=remote,
+            patience=patience,
+            note=note,
+        )
+    out.document(
+        {
+            **fields_of(report.plan),
+            "is_done": report.is_done,
+            "n_bytes_fetched": report.n_bytes_fetched,
+        }
+    )
+    if report.is_done:
+        fetched = size_text(report.n_bytes_fetched)
+        out.text(f"fetched {report.plan.dest}: {_what(report.plan)}, {fetched} came over")
+    else:
+        out.text(f"{report.plan.dest}: {_what(report.plan)}", "nothing was fetched")
+    if report.plan.n_unhashed:
+        files = count_text(report.plan.n_unhashed, "file")
+        out.text(f"  of {files} no hashes are known: only their sizes are compared")
+    return ExitCode.OK
+
+
+def _selection(args: argparse.Namespace) -> Selection:
+    """Make a selection of what the command line chooses."""
+    from astropile.download.selection import Selection, read_ids
+    from astropile.regions import Box, Cone
+
+    if args.cone and args.box:
+        raise UsageError("--cone and --box: give one of them")
+    try:
+        region = Cone(*args.cone) if args.cone else Box(*args.box) if args.box else None
+        pixels = None
+        if args.healpix is not None:
+            pixels = tuple(int(word) for word in args.healpix.split(","))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    columns = None if args.columns is None else tuple(filter(None, args.columns.split(",")))
+    return Selection(
+        region=region,
+        moc=args.moc,
+        pixels=pixels,
+        ids=None if args.ids is None else read_ids(args.ids),
+        columns=columns,
+        only_rows=args.rows,
+    )
+
+
+def _what(plan: Plan) -> str:
+    about = "about " if plan.mode == "rows" else ""
+    return (
+        f"{count_text(plan.n_objects, 'object')} in {count_text(plan.n_partitions, 'partition')}, "
+        f"{count_text(plan.n_files, 'file')}, {about}{size_text(plan.n_bytes)}"
+    )
+
+
+def _agree(args: argparse.Namespace, plan: Plan) -> bool:
+    """Say how much it is; ask only who sits at a terminal."""
+    if not args.quiet:
+        print(f"astropile: {plan.dest}: {_what(plan)}", file=sys.stderr)
+    if args.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    print("astropile: fetch it? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

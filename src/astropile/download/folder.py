@@ -88,6 +88,66 @@ class Folder:
         finally:
             os.close(descriptor)
 
+    def write(self, path: str, content: bytes) -> None:
+        """
+        Put a small file there, whole.
+
+        Parameters
+        ----------
+        path : str
+            Its name.
+        content : bytes
+            What it holds.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        with self.place(path) as place:
+            place.put(content)
+
+    def state(self, path: str) -> os.stat_result | None:
+        """
+        Look at a file.
+
+        Parameters
+        ----------
+        path : str
+            Its name.
+
+        Returns
+        -------
+        os.stat_result or None
+            What it is like; None if no regular file has the name.
+        """
+        with self.place(path) as place:
+            descriptor = place.open_there()
+            if descriptor is None:
+                return None
+            try:
+                return os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def adopt(self, source: Path, path: str, size: int) -> None:
+        """
+        Give a file a second name here, if none has it yet and the file system can do that.
+
+        Parameters
+        ----------
+        source : Path
+            The file.
+        path : str
+            The name here.
+        size : int
+            The size it must have.
+        """
+        with self.place(path) as place, contextlib.suppress(OSError):
+            found = source.stat(follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode) and found.st_size == size:
+                place.link(source)
+
     def _inner(self, descriptor: int, name: str, path: str) -> int:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=descriptor)
@@ -136,6 +196,50 @@ class Place:
             return descriptor
         os.close(descriptor)
         return None
+
+    def put(self, content: bytes) -> None:
+        """
+        Write the file whole.
+
+        Parameters
+        ----------
+        content : bytes
+            What it holds.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        aside = f".{self.name[:180]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.done"
+        made = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        descriptor = os.open(aside, made | _FILE, 0o666, dir_fd=self._folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            self._rename(aside, self.name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(aside, dir_fd=self._folder)
+            raise
+
+    def link(self, source: Path) -> None:
+        """
+        Give a file this name as well.
+
+        Parameters
+        ----------
+        source : Path
+            The file.
+
+        Raises
+        ------
+        OSError
+            If the name is taken, or the file system cannot do that.
+        """
+        os.link(source, self.name, dst_dir_fd=self._folder, follow_symlinks=False)
 
     def open_part(self) -> int:
         """

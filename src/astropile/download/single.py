@@ -17,6 +17,7 @@ from astropile.errors import DownloadError
 from astropile.inventory import FileFacts
 from astropile.layout import check_path
 from astropile.manifest import MAX_BLOCK_NBYTES, is_sha256
+from astropile.publish import local_path
 from astropile.store.protocol import RemoteOptions
 
 _MAX_LIST_NBYTES: Final = 64 * 2**20
@@ -100,7 +101,7 @@ def get_file(
         If the disk fails. In every case nothing stands under the final name that was not there.
     """
     path = open_file_source(source, remote or RemoteOptions())
-    final = Path(dest).expanduser()
+    final = local_path(dest)
     if final.is_dir() or os.fspath(dest).endswith("/"):
         final /= path.name
     try:

@@ -27,7 +27,7 @@ from astropile.build import build_catalog
 from astropile.catalog import Catalog, open_catalog
 from astropile.errors import BuildError
 from astropile.matched import save_match
-from astropile.publish import publish_bytes
+from astropile.publish import local_path, publish_bytes
 from astropile.simulate.galaxies import BANDS, Galaxies, make_galaxies
 from astropile.surveys import get_survey
 from astropile.validate import validate_catalog
@@ -176,7 +176,7 @@ def run_demo(
         If the folder is not empty and not that of a demo of this version and size.
     """
     begun = time.monotonic()
-    demo = _Demo(Path(folder).expanduser(), progress=progress, say=say)
+    demo = _Demo(local_path(folder), progress=progress, say=say)
     demo.claim(n_galaxies)
     galaxies = make_galaxies(n_galaxies, seed=SEED, **FIELD)
     say(
@@ -190,7 +190,7 @@ def run_demo(
     for left, right in PAIRS:
         demo.match(demo.folder / left, demo.folder / right, demo.folder / "matched")
     if real_data is not None:
-        demo.real(Path(real_data).expanduser())
+        demo.real(local_path(real_data))
     demo.report.next_commands = _next_commands(demo.folder)
     demo.report.seconds = time.monotonic() - begun
     return demo.report

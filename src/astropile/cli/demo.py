@@ -10,6 +10,7 @@ from typing import Final
 from astropile.cli.exit_codes import ExitCode
 from astropile.cli.failures import RefusedError
 from astropile.cli.output import Printer, count_text, folder_size, size_text
+from astropile.cli.trees import local_tree
 from astropile.demo import run_demo
 
 DATA_VARIABLE: Final = "ASTROPILE_TEST_DATA"
@@ -37,8 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         The command's parser.
     """
-    parser.add_argument("folder", metavar="DIR", type=Path, help="where everything goes")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="folder of real survey files")
+    parser.add_argument("folder", metavar="DIR", type=local_tree, help="where everything goes")
+    parser.add_argument(
+        "--data", type=local_tree, metavar="PATH", help="folder of real survey files"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

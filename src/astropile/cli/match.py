@@ -86,7 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "VOTable, CSV, ECSV or Parquet file; or the URL of one of these",
     )
     parser.add_argument(
-        "-o", "--output", type=local_tree, required=True, metavar="OUT", help="the folder or file to make"
+        "-o",
+        "--output",
+        type=local_tree,
+        required=True,
+        metavar="OUT",
+        help="the folder or file to make",
     )
     parser.add_argument(
         "--radius",

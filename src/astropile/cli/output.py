@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from astropile.store.protocol import RemotePath
+
 MAX_JSON_INTEGER: Final = 2**53
 """Integers beyond it change in languages whose numbers are all floating point."""
 
@@ -63,7 +65,7 @@ def plain_json(value: Any, key: str = "") -> Any:
             return str(value) if key in ID_KEYS or abs(value) > MAX_JSON_INTEGER else int(value)
         case float():
             return value if math.isfinite(value) else None
-        case str() | bytes() | os.PathLike():
+        case str() | bytes() | os.PathLike() | RemotePath():
             return _text(value)
         case Mapping():
             return {_text(name): plain_json(item, _text(name)) for name, item in value.items()}

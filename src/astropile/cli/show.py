@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +14,7 @@ from astropile.cli.failures import RefusedError, UsageError
 from astropile.cli.info import is_standard, type_text
 from astropile.cli.output import Printer, count_text, printable, table
 from astropile.cli.sketch import sketch_curve, sketch_image
-from astropile.cli.trees import any_tree
+from astropile.cli.trees import any_tree, local_tree
 from astropile.view import Leaf, ListOf, Node, standard_records, view_type
 
 HELP: Final = "show one object: as a PNG, or as text"
@@ -48,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a data folder or a subset's folder, or the URL of a subset's folder",
     )
     parser.add_argument("object_id", metavar="OBJECT_ID", help="an object_id or observation_id")
-    parser.add_argument("-o", "--output", type=Path, metavar="PNG", help="write a picture")
+    parser.add_argument("-o", "--output", type=local_tree, metavar="PNG", help="write a picture")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Final
 
 from astropile.cli.output import Printer, count_text, table
 from astropile.cli.survey_pages import kinds_of, survey_pages
+from astropile.cli.trees import local_tree
 from astropile.publish import publish_bytes
 from astropile.surveys import get_survey, list_surveys
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         "--write-docs",
-        type=Path,
+        type=local_tree,
         metavar="DIR",
         help="write a page per survey, and an index, into a folder",
     )

@@ -1,4 +1,4 @@
-"""Trees on the command line: a folder or a URL, or a folder alone."""
+"""Paths on the command line: of a folder or a URL, or of this machine alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def any_tree(text: str) -> TreePath:
 
 def local_tree(text: str) -> Path:
     """
-    Read the path of a tree on this machine.
+    Read the path of a file or folder on this machine.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def local_tree(text: str) -> Path:
     Returns
     -------
     Path
-        The folder.
+        The path.
 
     Raises
     ------
@@ -53,5 +53,5 @@ def local_tree(text: str) -> Path:
         If it is a URL.
     """
     if is_url(text):
-        raise argparse.ArgumentTypeError("a folder on this machine is needed, not a URL")
+        raise argparse.ArgumentTypeError(f"a path on this machine is needed, not a URL: {text}")
     return Path(text)

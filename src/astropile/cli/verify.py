@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from astropile.cli.exit_codes import ExitCode
 from astropile.cli.failures import UsageError
 from astropile.cli.output import Printer, count_text, fields_of, printable, size_text
+from astropile.cli.trees import local_tree
 from astropile.errors import AstroPileError
 from astropile.layout import ROOT_FILE
 from astropile.store.protocol import is_url
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     trees.add_argument("--jobs", type=int, metavar="N", help="files at a time")
     trees.add_argument(
-        "--state", type=Path, metavar="FILE", help="where is kept what was found sound so far"
+        "--state", type=local_tree, metavar="FILE", help="where is kept what was found sound so far"
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -17,6 +16,7 @@ from astropile.match.inputs import SkyTable, as_positions, open_side
 from astropile.match.motion import MovingPairs, match_moving
 from astropile.match.partitions import MEMORY_BYTES, PairsFile, Stop, match_files
 from astropile.match.positions import Find, Pairs, match_positions
+from astropile.publish import local_path
 from astropile.remote import RemoteCatalog
 
 FEWER: Final = 4
@@ -124,7 +124,7 @@ def cross_match(
             *(catalog.path / CATALOG_DIR for catalog in (left, right)),
             memory_bytes=memory_bytes,
             executor=executor,
-            work_dir=None if work_dir is None else Path(work_dir).expanduser(),
+            work_dir=None if work_dir is None else local_path(work_dir),
             progress=progress,
             stop=stop,
             **options,
@@ -218,7 +218,7 @@ def save_pairs(
         exclude_self=exclude_self,
         memory_bytes=memory_bytes,
         executor=executor,
-        output=Path(path).expanduser(),
+        output=local_path(path),
         metadata=origins,
         progress=progress,
         stop=stop,

@@ -30,7 +30,7 @@ from astropile.manifest import parse_json
 from astropile.match.contents import UNKNOWN, Content, hash_of_rows
 from astropile.match.merged import absent_values, licence_flags, merged_survey, namespace
 from astropile.match.sample import MatchedSample
-from astropile.publish import exchange, publish_bytes, sync_folder
+from astropile.publish import exchange, local_path, publish_bytes, sync_folder
 from astropile.schema import Column, Ragged, Unit
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def save_tree(
     if not (np.isfinite(sample.ra) & np.isfinite(sample.dec)).all():
         n_bad = int(np.count_nonzero(~(np.isfinite(sample.ra) & np.isfinite(sample.dec))))
         raise MatchError("the match", "a position in each row", f"{n_bad} rows without one")
-    final = Path(tree).expanduser() / check_subset(subset)
+    final = local_path(tree) / check_subset(subset)
     if final.exists() and not overwrite:
         raise BuildError(str(final), "it exists already; overwrite it, or name another subset")
     job = _Job(sample, subset)

@@ -91,6 +91,30 @@ def read_sky(
     return np.concatenate(numbers)[inside], table.filter(pa.array(inside)).select(list(columns))
 
 
+def read_schema(folder: RemotePath) -> pa.Schema:
+    """
+    Read which columns there are.
+
+    Parameters
+    ----------
+    folder : RemotePath
+        The catalogue's folder.
+
+    Returns
+    -------
+    pyarrow.Schema
+        The columns.
+
+    Raises
+    ------
+    FormatError
+        If it is not such a catalogue.
+    StoreError
+        If the store fails.
+    """
+    return _footers(folder, "").schema.to_arrow_schema()
+
+
 def _footers(folder: RemotePath, tag: str) -> pq.FileMetaData:
     path = folder / "dataset" / "_metadata"
     content = path.store.read(path.key, tag=tag)

@@ -23,7 +23,14 @@ from astropile.catalog import Catalog, list_subsets, open_catalog
 from astropile.errors import MatchError, TreeNotFoundError
 from astropile.layout import ROOT_FILE
 from astropile.match.motion import MovingPositions, epoch_of_jd
-from astropile.store.protocol import is_url, tree_path
+from astropile.match.sources import (
+    COLLECTION,
+    PROPERTIES,
+    RemoteHats,
+    fetch_file,
+    parse_properties,
+)
+from astropile.store.protocol import RemotePath, is_url, tree_path
 
 Floats = NDArray[np.float64]
 
@@ -250,9 +257,9 @@ def as_positions(
     value : object
         An astropy ``Table``, ``QTable`` or ``SkyCoord``; a pandas or polars ``DataFrame``; a
         pyarrow ``Table`` or whatever gives Arrow; a structured array or a mapping of arrays; the
-        path of a FITS, VOTable, CSV, ECSV or Parquet file, of a HATS catalogue, of a tree, or of a
-        saved match; a `Catalog`, builder or dataset of astropile; what `cross_match_datasets`
-        gave; or what this function gave.
+        path or URL of a FITS, VOTable, CSV, ECSV or Parquet file, of a HATS catalogue or of a
+        tree; the path of a saved match; a `Catalog`, builder or dataset of astropile; what
+        `cross_match_datasets` gave; or what this function gave.
     ra, dec : str, optional
         Columns of the positions; by default they are looked for.
     name : str, optional
@@ -361,6 +368,9 @@ class _Columns:
 
     main: tuple[str, str] | None = None
     """The columns of the positions, where the table says so itself."""
+
+    owner: Any = None
+    """What a file is kept for that was fetched to be read."""
 
     def __init__(self, names: Iterable[str], get: Callable[[str], Any]) -> None:
         self.names, self._get = tuple(names), get
@@ -499,22 +509,44 @@ def _path(value: Any) -> tuple[_Columns, str, Catalog | None]:
     return _file(path, Path(name).suffix.lower()), stem, None
 
 
-def _behind_url(url: str) -> tuple[_Columns, str, Catalog]:
-    """Open a tree in a store; nothing else is read over a network."""
-    only = "trees are read from URLs; download other tables first"
+def _behind_url(url: str) -> tuple[_Columns, str, Catalog | None]:
+    """Open what a URL names: a file by its suffix, else a tree, else a HATS catalogue."""
     path = tree_path(url)
-    suffix = Path(path.name.removesuffix(".gz").removesuffix(".bz2")).suffix.lower()
+    assert isinstance(path, RemotePath)
+    name = path.name.removesuffix(".gz").removesuffix(".bz2")
+    suffix = Path(name).suffix.lower()
     if suffix in {*_FITS, *_VOTABLE, *_PARQUET, ".ecsv", ".csv", ".tsv"}:
-        raise MatchError(str(path), f"the URL of a tree ({only})", f"a {suffix} file")
+        owner = _Owner()
+        columns = _file(fetch_file(path, owner), suffix)
+        columns.owner = owner
+        return columns, Path(name).stem, None
     try:
         return _tree(open_catalog(url))
     except TreeNotFoundError as error:
-        raise TreeNotFoundError(error.path, f"{error.reason}; {only}") from error
+        try:
+            hats = RemoteHats(path)
+        except TreeNotFoundError:
+            reason = f"{error.reason}; nor is it a HATS catalogue or a file of a known suffix"
+            raise TreeNotFoundError(error.path, reason) from error
+    columns = _ArrowColumns(hats.schema, cache(hats.read))
+    columns.main = _main_of(hats.facts)
+    return columns, path.name, None
+
+
+class _Owner:
+    """Whoever a fetched file is kept for."""
+
+
+def _main_of(facts: Mapping[str, str]) -> tuple[str, str] | None:
+    """Give the columns of the positions that a HATS catalogue names."""
+    if {"hats_col_ra", "hats_col_dec"} <= set(facts):
+        return facts["hats_col_ra"], facts["hats_col_dec"]
+    return None
 
 
 def _hats(path: Path) -> _Columns:
     """Open a HATS catalogue or collection; its files are in the order of the sky."""
-    primary = _properties(path / "collection.properties").get("hats_primary_table_url")
+    primary = _properties(path / COLLECTION).get("hats_primary_table_url")
     path = path / primary if primary else path
     # Norder=3/Dir=0/Npix=12.parquet, or Npix=12/ with files in it.
     found = sorted(
@@ -524,18 +556,13 @@ def _hats(path: Path) -> _Columns:
     if not found:
         raise TreeNotFoundError(str(path), "nor is it a saved match or a HATS catalogue")
     columns = _ArrowColumns.of_files(found)
-    facts = {**_properties(path / "properties"), **_properties(path / "hats.properties")}
-    if {"hats_col_ra", "hats_col_dec"} <= set(facts):
-        columns.main = facts["hats_col_ra"], facts["hats_col_dec"]
+    facts = {key: value for file in PROPERTIES for key, value in _properties(path / file).items()}
+    columns.main = _main_of(facts)
     return columns
 
 
 def _properties(path: Path) -> dict[str, str]:
-    """Read lines of ``name=value``; none where there is no such file."""
-    if not path.is_file():
-        return {}
-    lines = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
-    return {name.strip(): value.strip() for name, value in lines if not name.startswith("#")}
+    return parse_properties(path.read_text()) if path.is_file() else {}
 
 
 def _npix(file: Path, root: Path) -> tuple[int, int] | None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -16,6 +21,7 @@ from astropile.match.inputs import SkyTable, as_positions, open_side
 from astropile.match.motion import MovingPairs, match_moving
 from astropile.match.partitions import MEMORY_BYTES, PairsFile, Stop, match_files
 from astropile.match.positions import Find, Pairs, match_positions
+from astropile.match.sources import HatsFolder, hats_folder, mirror_positions
 from astropile.publish import local_path
 from astropile.remote import RemoteCatalog
 
@@ -62,14 +68,16 @@ def cross_match(
         see `SkyTable.moving`. Where both are given, objects are matched where they were seen:
         see `match_moving`.
     memory_bytes : int
-        Memory for the work. Local catalogs that need more are matched a part of the sky at a
-        time; the result is the same.
+        Memory for the work. Local trees and HATS catalogues that need more are matched a part
+        of the sky at a time; the result is the same. Tables in memory, and files other than
+        those, are matched whole, whatever it is.
     executor : Executor or dask.distributed.Client, optional
         Who matches the parts: any `concurrent.futures.Executor`, of threads or processes, or
-        a Dask client. Each worker may use `memory_bytes`.
+        a Dask client. Each worker may use `memory_bytes`. Of trees and HATS catalogues; the
+        positions of a tree behind a URL are fetched first, all of them.
     work_dir : path, optional
         A folder for the pairs of finished parts: a match of parts that was stopped goes on
-        from them when it is started again.
+        from them when it is started again. Of the same.
     progress : bool
         Show a bar, where the work is done in parts.
     stop : object with ``is_set()``, optional
@@ -115,22 +123,28 @@ def cross_match(
                 "left_epoch, right_epoch", "no executor, work_dir, exclude_self", "one"
             )
         return _match_moving(left, right, left_epoch, right_epoch, options)
-    left, right = open_side(left), open_side(right)
+    sides = [hats_folder(side) or open_side(side) for side in (left, right)]
+    in_parts = executor is not None or work_dir is not None
     # What has positions at hand, or has to fetch them, is matched as a whole.
-    is_local = not any(isinstance(side, SkyTable | RemoteCatalog) for side in (left, right))
-    is_large = BYTES_PER_OBJECT * (len(left) + len(right)) > memory_bytes
-    if is_local and (is_large or executor is not None or work_dir is not None):
-        found = match_files(
-            *(catalog.path / CATALOG_DIR for catalog in (left, right)),
-            memory_bytes=memory_bytes,
-            executor=executor,
-            work_dir=None if work_dir is None else local_path(work_dir),
-            progress=progress,
-            stop=stop,
-            **options,
-        )
+    is_local = not any(isinstance(side, SkyTable | RemoteCatalog) for side in sides)
+    is_large = BYTES_PER_OBJECT * sum(map(len, sides)) > memory_bytes
+    if in_parts or (is_local and is_large):
+        work = None if work_dir is None else local_path(work_dir)
+        with _folders(sides, work) as folders:
+            found = match_files(
+                *folders,
+                memory_bytes=memory_bytes,
+                executor=executor,
+                work_dir=work,
+                progress=progress,
+                stop=stop,
+                **options,
+            )
         assert isinstance(found, Pairs)
         return found
+    left, right = (
+        as_positions(side.path) if isinstance(side, HatsFolder) else side for side in sides
+    )
     if exclude_self:
         return match_positions(*left.positions(), *right.positions(), **options)
     rows_left, here = _positions(left, right, radius_arcsec)
@@ -156,8 +170,8 @@ def _match_moving(
 
 
 def save_pairs(
-    left: Catalog,
-    right: Catalog,
+    left: Any,
+    right: Any,
     path: str | os.PathLike[str],
     *,
     radius_arcsec: float,
@@ -175,8 +189,9 @@ def save_pairs(
 
     Parameters
     ----------
-    left, right : Catalog
-        The catalogs: local ones, of any orders.
+    left, right : Catalog or path
+        Trees of any orders, or HATS catalogues on this machine. Of a tree behind a URL the
+        positions are fetched first, all of them at once, and kept beside the file till the end.
     path : path
         The Parquet file to make; one of that name is replaced when all is done.
     radius_arcsec, find, n_neighbors, min_radius_arcsec, exclude_self
@@ -192,7 +207,7 @@ def save_pairs(
     Raises
     ------
     MatchError
-        If a catalog is remote, the radius is not one, or the options do not go together.
+        If a side is a table in memory, the radius is not one, or the options do not go together.
     concurrent.futures.CancelledError
         If `stop` was set.
 
@@ -202,29 +217,64 @@ def save_pairs(
     by ``left``; the file's metadata say what was matched. Finished parts are kept in
     ``.<name>.work`` beside the file, where the same call finds them after a stop.
     """
-    for side, catalog in (("left", left), ("right", right)):
-        if isinstance(catalog, RemoteCatalog):
-            raise MatchError(f"the {side} side", "a catalog on this machine", str(catalog.path))
-    origins = {
-        side: {**one.survey.provenance, "subset": one.subset, "snapshot": one.snapshot}
-        for side, one in (("left", left), ("right", right))
-    }
-    found = match_files(
-        *(catalog.path / CATALOG_DIR for catalog in (left, right)),
-        radius_arcsec=radius_arcsec,
-        find=find,
-        n_neighbors=n_neighbors,
-        min_radius_arcsec=min_radius_arcsec,
-        exclude_self=exclude_self,
-        memory_bytes=memory_bytes,
-        executor=executor,
-        output=local_path(path),
-        metadata=origins,
-        progress=progress,
-        stop=stop,
-    )
+    final = local_path(path)
+    sides = [hats_folder(side) or open_side(side) for side in (left, right)]
+    origins = dict(zip(("left", "right"), map(_origin, sides), strict=True))
+    scratch = final.with_name(f".{final.name}.positions")
+    with _folders(sides, scratch) as folders:
+        found = match_files(
+            *folders,
+            radius_arcsec=radius_arcsec,
+            find=find,
+            n_neighbors=n_neighbors,
+            min_radius_arcsec=min_radius_arcsec,
+            exclude_self=exclude_self,
+            memory_bytes=memory_bytes,
+            executor=executor,
+            output=final,
+            metadata=origins,
+            progress=progress,
+            stop=stop,
+        )
+    shutil.rmtree(scratch, ignore_errors=True)
     assert isinstance(found, PairsFile)
     return found
+
+
+Disk: TypeAlias = Catalog | SkyTable | HatsFolder
+
+
+@contextlib.contextmanager
+def _folders(sides: Sequence[Disk], folder: Path | None) -> Iterator[list[Path]]:
+    """Give the catalogues on disk that are matched in parts; positions of a store are fetched."""
+    for which, side in zip(("left", "right"), sides, strict=True):
+        if isinstance(side, SkyTable):
+            raise MatchError(
+                f"the {which} side",
+                "a tree or a HATS catalogue, for executor, work_dir and save_pairs match in parts",
+                f"{side.name}, a table in memory",
+            )
+    with contextlib.ExitStack() as stack:
+        if folder is None and any(isinstance(side, RemoteCatalog) for side in sides):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="astropile-")))
+        found = []
+        for side in sides:
+            if isinstance(side, HatsFolder):
+                found.append(side.path)
+            elif isinstance(side, RemoteCatalog):
+                assert folder is not None
+                found.append(mirror_positions(side, folder))
+            else:
+                assert isinstance(side, Catalog)
+                found.append(side.path / CATALOG_DIR)
+        yield found
+
+
+def _origin(side: Disk) -> dict[str, str]:
+    """Say of a side what the file of pairs states."""
+    if isinstance(side, Catalog):
+        return {**side.survey.provenance, "subset": side.subset, "snapshot": side.snapshot}
+    return {"catalogue": side.name}
 
 
 def _positions(

@@ -35,6 +35,7 @@ def check_image(entry: Entry, row: int, tally: Tally) -> None:
         wrong = ~((pixel >= 1e-3) & (pixel <= 600))
         message = f"pixels of {_first(pixel, wrong)} arcsec"
         tally.object("I2", f"{of}.pixel_size", wrong.any(), message, row)
+        pixel = None if wrong.any() else pixel
     if width is not None:
         wrong = ~np.isnan(width) & ~((width >= 1e-3) & (width <= 600))
         message = f"a point spread of {_first(width, wrong)} arcsec"

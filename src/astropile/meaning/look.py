@@ -218,7 +218,7 @@ def _look_at_block(
                     check_image(entry, row, tally)
                 case "light curve":
                     check_times(entry, row, tally)
-            if mag is not None and np.isfinite(mag[number]):
+            if mag is not None and -30 < mag[number] < 50:
                 _note_brightness(entry, float(mag[number]), tally)
 
 
@@ -226,7 +226,8 @@ def _note_brightness(entry: Entry, mag: float, tally: Tally) -> None:
     """Keep how bright an object's pixels are, beside its magnitude (rule J1)."""
     name = entry.records.value_field
     kind = entry.records.kind
-    if not tally.wants("J1") or not name or (kind == "image" and "label" in entry):
+    of_source = kind in ("spectrum", "cube") or (kind == "image" and "label" not in entry)
+    if not tally.wants("J1") or not name or not of_source:
         return
     flux = entry.get(name)
     if flux is None or flux.dtype.kind != "f" or flux.ndim < 1 or not flux.size:
@@ -240,7 +241,7 @@ def _note_brightness(entry: Entry, mag: float, tally: Tally) -> None:
     else:
         measured = flux[np.isfinite(flux) & (flux != 0)]
         light = float(np.median(measured)) if measured.size else np.nan
-    if np.isfinite(light):
+    if np.isfinite(light) and light:
         tally.number("brightness", f"{entry.records.name}.{name}", (mag, light))
 
 

@@ -143,6 +143,9 @@ def _check_edges(
     """Rule N7: no run of one value at an edge, unless it is flagged."""
     if not tally.wants("N7") or not ("ivar" in entry or "mask" in entry):
         return
+    measured = flux[used]
+    if not measured.size or (measured == measured[0]).all():
+        return
     is_image = entry.records.kind == "image"
     if is_image and flux.ndim >= 2:
         lines = [(flux, used), (np.swapaxes(flux, -1, -2), np.swapaxes(used, -1, -2))]
@@ -175,7 +178,7 @@ def _padded_lines(flux: NDArray[Any], used: NDArray[np.bool_]) -> int:
     for values, sound in ((flat, good), (flat[:, ::-1], good[:, ::-1])):
         same = ((values == values[:, :1, :1]) & sound).all(axis=-1)
         runs = np.where(same.all(axis=-1), same.shape[-1], np.argmin(same, axis=-1))
-        # An image of one value throughout is another matter (N8).
+        # A band of one value throughout is another matter.
         longest = max(longest, int(runs[runs < same.shape[-1]].max(initial=0)))
     return longest
 
@@ -198,14 +201,14 @@ def _note_scatter(
     if noise.size < MIN_PIXELS:
         return
     factor = _robust(noise * np.sqrt(weight))
-    if factor > 1:
-        # Lines and edges scatter too, but less from one pixel to the next than noise does.
-        fine, fine_weight = differences(flux, ivar, used, FOURTH)
-        if fine.size >= MIN_PIXELS:
+    # Lines and edges scatter too, but less from one pixel to the next than noise does.
+    fine, fine_weight = differences(flux, ivar, used, FOURTH)
+    if fine.size >= MIN_PIXELS:
+        if factor > 1:
             factor = min(factor, _robust(fine * np.sqrt(fine_weight)))
+        if (slope := trend(fine, fine_weight)) is not None:
+            tally.number("trend", name, slope)
     tally.number("scatter", name, np.log10(max(factor, 1e-300)))
-    if (slope := trend(noise, weight)) is not None:
-        tally.number("trend", name, slope)
 
 
 def differences(
@@ -243,7 +246,8 @@ def differences(
                 good &= used[here]
                 step += factor * flux[here].astype(np.float64)
                 total += factor**2 / ivar[here].astype(np.float64)
-    good &= np.isfinite(total) & np.isfinite(step) & (total > 0)
+    # Noise never gives exactly nothing: those are pixels that somebody filled.
+    good &= np.isfinite(total) & np.isfinite(step) & (total > 0) & (step != 0)
     return step[good], 1 / total[good]
 
 
@@ -283,7 +287,7 @@ def _note_copy(flux: NDArray[Any], entry: Entry, name: str, row: int, tally: Tal
     if not tally.wants(rule) or flux.size < 16 or entry.records.kind == "other":
         return
     content = np.ascontiguousarray(flux)
-    if (content == content.flat[0]).all():
+    if (content == content.flat[0]).all() or not np.isfinite(content).any():
         return
     digest = hashlib.blake2b(content.view(np.uint8).data, digest_size=8).digest()
     tally.number(f"copies {rule}", name, (int.from_bytes(digest, "little"), row))

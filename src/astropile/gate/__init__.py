@@ -4,8 +4,8 @@ The gate: what others wrote is looked at here before anything else of us or of H
 `verify_file` checks one HDF5 file of unknown origin in plain Python: that it is a whole regular
 file, that its structure has nothing but what a table of columns needs, that all its data is
 there and unpacks to its declared size, and that its positions and identifiers make sense.
-`apart` runs a function of our own in a process of its own with limits, for the places where the
-HDF5 library itself has to read what others wrote.
+`check_structure` looks at the structure alone. Shards are indexed and checked through it, so that
+the HDF5 library reads nothing that others wrote.
 
 What is let in, and what is not promised, stands in `docs/explanation/untrusted-files.md`.
 """
@@ -18,12 +18,11 @@ _HOME: Final = {
     "FileProblem": "astropile.gate.verify",
     "FileReport": "astropile.gate.verify",
     "Limits": "astropile.gate.limits",
-    "apart": "astropile.gate.child",
     "check_structure": "astropile.gate.verify",
     "verify_file": "astropile.gate.verify",
 }
 
-__all__ = ["FileProblem", "FileReport", "Limits", "apart", "check_structure", "verify_file"]
+__all__ = ["FileProblem", "FileReport", "Limits", "check_structure", "verify_file"]
 
 
 def __getattr__(name: str) -> Any:

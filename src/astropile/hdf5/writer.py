@@ -2,7 +2,8 @@
 Write one shard, whole, in memory: `docs/format.md` sections 2 to 5.
 
 HDF5 itself crashes when a disk fills, so no HDF5 file is ever written to a disk: its image is
-made in memory and published by `astropile.publish`.
+made in memory and published by `astropile.publish`. The library is loaded only to write: what
+reads shares this module's facts, not HDF5.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +21,9 @@ from astropile.facts import alias_to_json
 from astropile.hdf5.codec import encode_chunk
 from astropile.names import FORMAT_VERSION
 from astropile.schema import Column, Ragged, Survey, row_nbytes
+
+if TYPE_CHECKING:
+    import h5py
 
 CHUNKED_FROM_NBYTES: Final = 4096
 """A value of at least this size per object has a chunk of its own (rule L1)."""
@@ -99,6 +102,8 @@ def shard_image(
     memoryview
         The HDF5 file.
     """
+    import h5py
+
     compact = layout == "compact"
     n_objects = len(common["ra"])
     buffer = io.BytesIO()
@@ -252,6 +257,8 @@ def _aliases_text(survey: Survey) -> str:
 
 
 def _set_attribute(target: h5py.Group | h5py.Dataset, name: str, value: Any) -> None:
+    import h5py
+
     if isinstance(value, str):
         encoded = value.encode()
         _check_length(name, encoded)

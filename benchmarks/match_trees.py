@@ -1,13 +1,19 @@
 """
 Time whole matches against other programs, in memory and from catalogues on disk.
 
-    python benchmarks/match_trees.py [--rows 100000] [--skies uniform clusters] [--repeats 1]
-        [--growth 100000 1000000] [--peers ...] [--lsdb-python PYTHON]
+    python benchmarks/match_trees.py [--long] [--repeats 1] [--peers ...] [--lsdb-python PYTHON]
+        [--rows 1000 1000000] [--skies uniform clusters] [--lopsided] [--growth 1e5 1e6]
 
 Nearest neighbour within 1 arcsec, half the rows with a counterpart. Each program runs in a
 process of its own, after a small match that loads what it needs; given are the CPU seconds
 of the match itself, the wall clock, and how far memory rose above what it was before. Its
 pairs must hash to those of astropile, or the line says how many differ.
+
+Without options every goal is measured that takes minutes: lists of a thousand and a million
+rows, and growth to ten million. ``--long`` adds ten thousand rows against ten million, ten
+million against ten million, and growth to a hundred million out of core (6 GB of disk).
+``--rows``, ``--lopsided`` and ``--growth`` choose for themselves; ``--growth`` alone turns
+growth off.
 
 LSDB may live elsewhere: ``python -m venv peers; peers/bin/pip install lsdb`` and then
 ``--lsdb-python peers/bin/python``. STILTS is the command of that name (Debian: ``apt-get
@@ -205,43 +211,71 @@ def _status(name: str) -> float:
 
 
 def prepare(folder: Path, left: Any, right: Any) -> None:
-    """Write two lists as arrays, as FITS for STILTS, and as catalogues."""
-    from astropy.table import Table
-
+    """Write two lists as arrays and as catalogues."""
     folder.mkdir(parents=True)
     for name, sky in (("left", left), ("right", right)):
         ra, dec = _as_catalogue(folder / name, *sky)
         np.save(folder / f"ra_{name}.npy", ra)
         np.save(folder / f"dec_{name}.npy", dec)
-        table = Table({"row": np.arange(len(ra)), "ra": ra, "dec": dec})
-        table.write(folder / f"{name}.fits")
 
 
 def _as_catalogue(folder: Path, ra: np.ndarray, dec: np.ndarray) -> Any:
-    import pyarrow as pa
-
-    from astropile.hats import write_hats
     from astropile.healpix import ang2pix
 
     pixels = ang2pix(ra, dec, 29)
     order = np.argsort(pixels)
     ra, dec, pixels = ra[order], dec[order], pixels[order]
 
+    _write_catalogue(folder, pixels, lambda first, last: (ra[first:last], dec[first:last]))
+    return ra, dec
+
+
+def _write_catalogue(folder: Path, pixels: np.ndarray, positions: Callable[..., Any]) -> None:
+    import pyarrow as pa
+
+    from astropile.hats import write_hats
+
     def table(first: int, last: int) -> Any:
-        part = slice(first, last)
+        ra, dec = positions(first, last)
         rows = np.arange(first, last)
         return pa.table(
-            {"object_id": rows, "ra": ra[part], "dec": dec[part], "_healpix_29": pixels[part]}
+            {"object_id": rows, "ra": ra, "dec": dec, "_healpix_29": pixels[first:last]}
         )
 
     write_hats(folder, folder.name, pixels, 8, table)
-    return ra, dec
+
+
+def grown(folder: Path, n: int) -> None:
+    """Write two catalogues of n rows all over the sky, half with a counterpart."""
+    from astropile.healpix import ang2pix, pix2ang
+
+    rng = np.random.default_rng(20)
+    n_pixels = 12 << 58
+    left = np.sort(rng.integers(0, n_pixels, n))
+    right = rng.integers(0, n_pixels, n)
+    scatter = 0.2 / 3600
+    for first in range(0, n // 2, 1 << 20):
+        part = slice(first, min(first + (1 << 20), n // 2))
+        ra, dec = pix2ang(left[::2][part], 29)
+        dec = np.clip(dec + rng.normal(0, scatter, len(dec)), -90, 90)
+        right[part] = ang2pix((ra + rng.normal(0, scatter, len(ra))) % 360, dec, 29)
+    right.sort()
+    folder.mkdir()
+    for name, pixels in (("left", left), ("right", right)):
+        _write_catalogue(
+            folder / name, pixels, lambda low, high, p=pixels: pix2ang(p[low:high], 29)
+        )
 
 
 def stilts(folder: Path) -> tuple[dict[str, float], Pairs]:
     """Run STILTS; the memory is that of the whole process, if GNU time is there to tell."""
     from astropy.table import Table
 
+    for name in ("left", "right"):
+        if not (folder / f"{name}.fits").exists():
+            ra, dec = (np.load(folder / f"{axis}_{name}.npy") for axis in ("ra", "dec"))
+            table = Table({"row": np.arange(len(ra)), "ra": ra, "dec": dec})
+            table.write(folder / f"{name}.fits")
     out = folder / "stilts.fits"
     meter = shutil.which("time")
     line = [
@@ -285,57 +319,66 @@ def digest(pairs: Pairs) -> str:
     return hashlib.sha256(np.stack(pairs)[:, order].tobytes()).hexdigest()
 
 
-def compare(name: str, n: int, folder: Path, warm: Path, options: argparse.Namespace) -> None:
+def difference(expected: Pairs, found: Pairs) -> str:
+    """Say how the pairs of a program differ from ours."""
+    if digest(expected) == digest(found):
+        return "the same pairs"
+    ours, theirs = (pairs[0] << 32 | pairs[1] for pairs in (expected, found))
+    missed, wrong = len(np.setdiff1d(ours, theirs)), len(np.setdiff1d(theirs, ours))
+    return f"{missed} missed, {wrong} wrong"
+
+
+def skies(name: str, n_left: int, n_right: int) -> tuple[Any, Any]:
+    """Make two lists, half of the shorter with a counterpart in the other."""
     from match_positions import SKIES, counterparts
 
     rng = np.random.default_rng(20)
-    left = SKIES[name](n, rng)
-    prepare(folder, left, counterparts(left, rng))
-    expected: set[tuple[int, int]] | None = None
-    hashed, base = "", 0.0
+    left = SKIES[name](max(n_left, n_right), rng)
+    right = counterparts(left, rng)
+    some = [rng.permutation(len(left[0]))[:n] for n in (n_left, n_right)]
+    pick = [slice(None) if len(rows) == len(left[0]) else rows for rows in some]
+    return tuple(x[pick[0]] for x in left), tuple(x[pick[1]] for x in right)
+
+
+def compare(name: str, n: tuple[int, int], folder: Path, options: argparse.Namespace) -> None:
+    warm = folder.parent / "warm"
+    prepare(folder, *skies(name, *n))
+    expected: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
     runs: dict[str, list[dict[str, float]]] = {program: [] for program in options.peers}
     notes = {}
-    for _ in range(options.repeats):
+    for repeat in range(options.repeats):
         for program in options.peers:
             python = options.lsdb_python if program.startswith("lsdb") else sys.executable
             facts, pairs = start(program, folder, warm, python)
             runs[program].append(facts)
             if program == "astropile":
-                hashed = digest(pairs)
-                expected = set(zip(*(rows.tolist() for rows in pairs), strict=True))
-                notes[program] = f"{len(expected):,} pairs"
-            elif digest(pairs) == hashed:
-                notes[program] = "the same pairs"
-            else:
-                found = set(zip(*(rows.tolist() for rows in pairs), strict=True))
-                assert expected is not None
-                notes[program] = f"{len(expected - found)} missed, {len(found - expected)} wrong"
+                expected = pairs
+                notes[program] = f"{len(pairs[0]):,} pairs"
+            elif not repeat:
+                notes[program] = difference(expected, pairs)
+    bases: dict[bool, float] = {}
+    sizes = " x ".join(f"{rows:,d}" for rows in n)
     for program, facts in runs.items():
         cpu, wall, peak = (
             statistics.median(run[key] for run in facts) for key in ("cpu", "wall", "peak")
         )
-        base = base or cpu
+        base = bases.setdefault(program.endswith("_disk"), cpu)
         print(
-            f"{name:9s} {n:>10,d} {program:15s} {cpu:9.3f} {cpu / base:7.1f} {wall:8.2f} "
+            f"{name:9s} {sizes:>23s} {program:15s} {cpu:9.4f} {cpu / base:7.1f} {wall:8.3f} "
             f"{peak:9.0f}   {notes[program]}",
             flush=True,
         )
+    shutil.rmtree(folder)
 
 
-def grow(n: int, folder: Path, warm: Path) -> None:
-    from match_positions import counterparts, uniform
-
-    rng = np.random.default_rng(20)
-    left = uniform(n, rng)
-    folder.mkdir()
-    for name, sky in (("left", left), ("right", counterparts(left, rng))):
-        _as_catalogue(folder / name, *sky)
-    facts, _ = start("growth", folder, warm, sys.executable)
+def grow(n: int, folder: Path) -> None:
     import pyarrow.parquet as pq
 
+    grown(folder, n)
+    facts, _ = start("growth", folder, folder.parent / "warm", sys.executable)
     n_pairs = pq.read_metadata(folder / "pairs.parquet").num_rows
     print(
-        f"{n:>11,d} {n_pairs:>11,d} {facts['cpu']:9.2f} {facts['cpu'] / n * 1e6:9.2f} "
+        f"{n:>11,d} {n_pairs:>11,d} {facts['cpu']:9.2f} {facts['cpu'] / n * 1e6:9.3f} "
         f"{facts['wall']:8.2f} {facts['peak']:9.0f}",
         flush=True,
     )
@@ -362,32 +405,37 @@ def main() -> None:
     programs = ["astropile", "astropile_disk", "scipy", "astropy", "v1"]
     programs += ["lsdb", "lsdb_disk", "stilts"]
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--rows", type=float, nargs="*", default=[1e5])
+    parser.add_argument("--long", action="store_true", help="every size, up to a hundred million")
+    parser.add_argument("--rows", type=float, nargs="*")
     parser.add_argument("--skies", nargs="+", default=["uniform", "clusters"])
-    parser.add_argument("--growth", type=float, nargs="*", default=[1e5, 1e6])
+    parser.add_argument("--lopsided", action="store_true", help="ten thousand against ten million")
+    parser.add_argument("--growth", type=float, nargs="*")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--peers", nargs="*", default=programs[1:], choices=programs[1:])
     parser.add_argument("--lsdb-python", default=sys.executable)
     options = parser.parse_args()
+    if options.rows is None and options.growth is None and not options.lopsided:
+        options.lopsided = options.long
+        options.rows = [1e3, 1e6, 1e7] if options.long else [1e3, 1e6]
+        options.growth = [1e5, 1e6, 1e7, 1e8] if options.long else [1e5, 1e6, 1e7]
     asked = ["astropile", *options.peers]
     options.peers = [name for name in asked if is_there(name, options.lsdb_python)]
     for name in sorted(set(asked) - set(options.peers)):
         print(f"{name} is not installed: skipped")
-    from match_positions import counterparts, uniform
-
+    sizes = [(int(n), int(n)) for n in options.rows or []]
+    if options.lopsided:
+        sizes.append((10_000, 10_000_000))
     with tempfile.TemporaryDirectory(prefix="astropile-bench-") as scratch:
         folder = Path(scratch)
-        rng = np.random.default_rng(1)
-        left = uniform(3000, rng)
-        prepare(folder / "warm", left, counterparts(left, rng))
-        if options.rows:
+        prepare(folder / "warm", *skies("uniform", 3000, 3000))
+        if sizes:
             print(
-                f"{'sky':9s} {'rows':>10s} {'program':15s} {'CPU s':>9s} {'ratio':>7s} "
+                f"{'sky':9s} {'rows':>23s} {'program':15s} {'CPU s':>9s} {'ratio':>7s} "
                 f"{'wall s':>8s} {'memory MB':>9s}"
             )
-        for name in options.skies:
-            for n in options.rows:
-                compare(name, int(n), folder / f"{name}{int(n)}", folder / "warm", options)
+        for n in sizes:
+            for name in options.skies:
+                compare(name, n, folder / f"{name}{n[0]}", options)
         if options.growth:
             print(
                 f"\nfrom catalogues on disk, in {GROWTH_BYTES >> 20} MiB, pairs written to a file"
@@ -396,8 +444,8 @@ def main() -> None:
                 f"{'rows':>11s} {'pairs':>11s} {'CPU s':>9s} {'us/row':>9s} {'wall s':>8s} "
                 f"{'memory MB':>9s}"
             )
-        for n in options.growth:
-            grow(int(n), folder / f"growth{int(n)}", folder / "warm")
+        for n_rows in options.growth or []:
+            grow(int(n_rows), folder / f"growth{int(n_rows)}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from astropile.errors import FormatError, TreeNotFoundError, UnknownColumnError
-from astropile.hats import read_hats
+from astropile.following import Follower, find_snapshot, kept_path, undisturbed
+from astropile.hats import read_hats, read_ranges
 from astropile.hdf5.fetch import RowReader, Task
 from astropile.hdf5.rows import HEAD_NBYTES, RowTable, head_hash, load_tables, table_of
 from astropile.integrity import Blocks, CheckedFile, Integrity, check_tables
@@ -172,11 +173,12 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
-class Catalog(SkySelections, Queries, Outputs):
+class Catalog(SkySelections, Queries, Outputs, Follower):
     """
     One subset of a tree, open for reading.
 
-    Nothing is read before it is asked for; no file stays open.
+    Nothing is read before it is asked for; no file stays open. Where a new snapshot takes the
+    subset's place, the one that was opened is read on from where it is kept.
 
     Parameters
     ----------
@@ -264,6 +266,7 @@ class Catalog(SkySelections, Queries, Outputs):
         native = [column.name for column in self.survey.columns if column.is_light]
         return tuple(dict.fromkeys((*COMMON_COLUMNS, *native)))
 
+    @undisturbed
     def light(self, columns: Sequence[str] | None = None) -> pa.Table:
         """
         Read light columns (one number or string each) of every object.
@@ -356,6 +359,7 @@ class Catalog(SkySelections, Queries, Outputs):
         whole = chosen.astype(np.int64)
         return np.where(whole < 0, whole + len(self), whole)
 
+    @undisturbed
     def take(
         self,
         rows: ArrayLike,
@@ -435,6 +439,7 @@ class Catalog(SkySelections, Queries, Outputs):
             found[name] = arrange(parts, np.concatenate(places))
         return {name: found[name] for name in names}
 
+    @undisturbed
     def mapped(self, start: int, stop: int, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
         """
         Map columns of consecutive rows into memory, without reading or copying them.
@@ -508,6 +513,55 @@ class Catalog(SkySelections, Queries, Outputs):
             return None
         found = (shard.ipix, shard.part.index, str(shard.path), table.file_size)
         return self._integrity.blocks(*found)
+
+    def follow(self) -> bool:
+        """
+        Go on where the snapshot that was opened is kept now that another has its place.
+
+        Returns
+        -------
+        bool
+            Whether it is kept elsewhere than before.
+        """
+        here = isinstance(self.path, Path) and self._root_state
+        if here and file_state(self.path / ROOT_FILE) == self._root_state:
+            return False
+        kept = kept_path(self.path, self.snapshot)
+        if kept is None:
+            return False
+        self.__dict__.pop("shards", None)
+        Catalog.__init__(self, kept, replace(self.root, state=()), verify=self.verify)
+        return True
+
+    @undisturbed
+    def ranges(
+        self, ranges: NDArray[np.int64], columns: Sequence[str] = ()
+    ) -> tuple[NDArray[np.int64], pa.Table]:
+        """
+        Read the rows whose order-29 pixels lie in ranges, as `astropile.hats.read_ranges` does.
+
+        Parameters
+        ----------
+        ranges : ndarray, shape (n, 2), int64
+            First pixel, and last pixel + 1, of each; sorted and apart.
+        columns : sequence of str
+            Which columns.
+
+        Returns
+        -------
+        rows : ndarray, shape (m,), int64
+            Row numbers, sorted.
+        table : pyarrow.Table
+            Those rows.
+
+        Raises
+        ------
+        FormatError
+            If a file is missing or damaged, or the tree was replaced.
+        """
+        found = read_ranges(self.path / CATALOG_DIR, ranges, columns)
+        self._check_root()
+        return found
 
     def _check_root(self) -> None:
         """Make sure that the tree is the one that was opened: after reading something of it."""
@@ -722,6 +776,7 @@ def open_catalog(
     *,
     remote: RemoteOptions | None = None,
     verify: bool = False,
+    snapshot: str | None = None,
 ) -> Catalog:
     """
     Open a subset of a tree.
@@ -739,6 +794,8 @@ def open_catalog(
         Compare what is read of a shard with its partition's manifest before any of it is given
         out: each block of 4 MiB when something of it is first read, once per opening. Reading
         takes as long as hashing these blocks does then; a single row costs a whole block.
+    snapshot : str, optional
+        Which of its kept versions, by its name or how that begins; by default the current one.
 
     Returns
     -------
@@ -754,6 +811,12 @@ def open_catalog(
     StoreError
         If a store fails.
     """
+    if snapshot is not None:
+        current = open_catalog(path, subset, remote=remote)
+        if not isinstance(current.path, Path):
+            raise TreeNotFoundError(str(path), "snapshots are those of a tree on this machine")
+        kept = find_snapshot(current.path, snapshot).path
+        return Catalog(kept, read_root(kept), verify=verify)
     if isinstance(path, RemotePath) or is_url(path):
         from astropile.remote import open_remote
 

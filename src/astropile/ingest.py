@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -111,7 +111,7 @@ class Reading:
     native: Path
     folder: Path
 
-    def spool(self, units: Sequence[Unit]) -> Spool:
+    def spool(self, units: Sequence[Unit], also: Collection[str] = ()) -> Spool:
         """
         Open what was read of files that are still the same.
 
@@ -119,6 +119,8 @@ class Reading:
         ----------
         units : sequence of Unit
             The units that count.
+        also : collection of str
+            Keys of others that are read from no file of the survey, and count as they are.
 
         Returns
         -------
@@ -130,7 +132,9 @@ class Reading:
 
         def accept(entry: Mapping[str, Any]) -> bool:
             key = entry["key"]
-            return key in now and not differences(entry["inputs"], now[key], paths[key])
+            return key in also or (
+                key in now and not differences(entry["inputs"], now[key], paths[key])
+            )
 
         return Spool(self.folder, accept=accept)
 

@@ -92,6 +92,8 @@ class Plan:
         Size above which a partition is split into shards [bytes].
     units : tuple of Unit
         All pieces of input.
+    parent : str
+        The snapshot that they are added to; empty where a subset is built from nothing.
     """
 
     survey: Survey
@@ -101,6 +103,7 @@ class Plan:
     layout: str
     shard_nbytes: int
     units: tuple[Unit, ...]
+    parent: str = ""
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
@@ -113,6 +116,7 @@ class Plan:
             "order": self.order,
             "layout": self.layout,
             "shard_nbytes": self.shard_nbytes,
+            **({"parent": self.parent} if self.parent else {}),
         }
 
     @cached_property

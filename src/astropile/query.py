@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +64,10 @@ class Queries:
 
     path: Path
     root: Root
+
+    if TYPE_CHECKING:  # What a catalog brings.
+
+        def follow(self) -> bool: ...  # noqa: D102
 
     def query(self, where: str, *, memory_nbytes: int = MEMORY_NBYTES) -> NDArray[np.int64]:
         """
@@ -141,6 +145,7 @@ class Queries:
         return tuple(source.name for source in _sources(self.root.survey))
 
     def _engine(self, memory_nbytes: int) -> _Engine:
+        self.follow()
         return _Engine(self.root, self._relation, self._check_files, memory_nbytes)
 
     def _check_files(self, columns: list[str]) -> None:

@@ -9,22 +9,26 @@ the positions in them compared exactly. Rows are sorted int64 arrays, to be comb
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from astropile.errors import MissingExtraError
-from astropile.hats import read_ranges
-from astropile.layout import CATALOG_DIR
 from astropile.regions import Box, Cone, Polygon, Region, merged, pixel_ranges, ranges_of
 
 
 class SkySelections:
     """What a `Catalog` can choose on the sky: row numbers, sorted, edges of regions included."""
 
-    path: Path
+    if TYPE_CHECKING:  # What a catalog brings.
+
+        def ranges(  # noqa: D102
+            self, ranges: NDArray[np.int64], columns: Sequence[str] = ()
+        ) -> tuple[NDArray[np.int64], pa.Table]: ...
 
     def cone(self, ra: float, dec: float, radius_arcsec: float) -> NDArray[np.int64]:
         """
@@ -117,7 +121,7 @@ class SkySelections:
         ndarray, shape (n,), int64
             Row numbers, sorted.
         """
-        rows, table = read_ranges(self.path / CATALOG_DIR, pixel_ranges(region), ("ra", "dec"))
+        rows, table = self.ranges(pixel_ranges(region), ("ra", "dec"))
         if not len(rows):
             return rows
         return rows[region.contains(table["ra"].to_numpy(), table["dec"].to_numpy())]
@@ -145,7 +149,7 @@ class SkySelections:
         TypeError
             If they are not integers.
         """
-        return read_ranges(self.path / CATALOG_DIR, ranges_of(ipix, order))[0]
+        return self.ranges(ranges_of(ipix, order))[0]
 
     def moc(self, moc: Any) -> NDArray[np.int64]:
         """
@@ -168,7 +172,7 @@ class SkySelections:
         MissingExtraError
             If a file is given and mocpy is not installed.
         """
-        return read_ranges(self.path / CATALOG_DIR, _moc_ranges(moc))[0]
+        return self.ranges(_moc_ranges(moc))[0]
 
 
 def _moc_ranges(moc: Any) -> NDArray[np.int64]:

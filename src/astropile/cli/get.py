@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("--columns", metavar="LIST", help="only these columns: FLUX,IVAR")
     chosen.add_argument(
         "--rows", action="store_true", help="only the objects chosen, not whole partitions"
+    )
+    chosen.add_argument(
+        "--listed",
+        action="store_true",
+        help="a tree without manifests: what its server lists, compared by size alone",
     )
     one = parser.add_argument_group("one file")
     one.add_argument("--file", action="store_true", help="URL is a file, not a tree")
@@ -159,16 +165,22 @@ def _bar(args: argparse.Namespace, n_bytes: int | None) -> Iterator[Callable[[in
 
 
 def _run_tree(args: argparse.Namespace, remote: RemoteOptions, patience: Patience) -> int:
+    from astropile.download.listing import get_listed
     from astropile.download.tree import get_tree
 
+    if args.listed and (args.subset is not None or args.overwrite):
+        raise UsageError("--subset and --overwrite are of trees with manifests, --listed is not")
     out = Printer(args)
+    get: Any = (
+        get_listed
+        if args.listed
+        else partial(get_tree, subset=args.subset, overwrite=args.overwrite)
+    )
     with _bar(args, None) as note:
-        report = get_tree(
+        report = get(
             args.source,
             args.dest,
-            subset=args.subset,
             selection=_selection(args),
-            overwrite=args.overwrite,
             dry_run=args.dry_run,
             agree=lambda plan: _agree(args, plan),
             threads=args.jobs,
@@ -221,6 +233,8 @@ def _selection(args: argparse.Namespace) -> Selection:
 
 def _what(plan: Plan) -> str:
     about = "about " if plan.mode == "rows" else ""
+    if plan.mode == "listed":
+        return f"{count_text(plan.n_files, 'file')}, {size_text(plan.n_bytes)}"
     return (
         f"{count_text(plan.n_objects, 'object')} in {count_text(plan.n_partitions, 'partition')}, "
         f"{count_text(plan.n_files, 'file')}, {about}{size_text(plan.n_bytes)}"

@@ -26,7 +26,7 @@ from astropile.manifest import Root
 from astropile.names import HEALPIX_29, ROW_COLUMN, SHARD_COLUMN
 from astropile.publish import publish_bytes
 from astropile.regions import ranges_of
-from astropile.store.protocol import RemotePath
+from astropile.store.protocol import RemotePath, is_url
 from astropile.subset import Assembly, Pattern
 
 
@@ -154,5 +154,7 @@ def finish_part(
     for name in LISTS:
         # The native files, and what was not taken of them, are those of the source.
         publish_bytes(assembly.tree / name, b"")
-    part = {"of": root.snapshot, "from": str(origin), **said}
+    # Where a folder of this machine was is nobody else's concern.
+    place = {"from": str(origin)} if is_url(str(origin)) else {}
+    part = {"of": root.snapshot, **place, **said}
     assembly.finish(parent=root.snapshot, built={**root.built, "part": part})

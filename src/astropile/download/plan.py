@@ -15,8 +15,9 @@ class Plan:
     ----------
     source, dest : str
         From where, and the subset's final folder.
-    mode : {"whole", "partitions", "rows"}
-        Every file; those of some partitions; or objects, which are written anew.
+    mode : {"whole", "partitions", "rows", "listed"}
+        Every file; those of some partitions; objects, which are written anew; or what a
+        source without manifests lists.
     snapshot : str
         Snapshot of the source.
     n_objects, n_partitions : int
@@ -29,7 +30,7 @@ class Plan:
 
     source: str
     dest: str
-    mode: Literal["whole", "partitions", "rows"]
+    mode: Literal["whole", "partitions", "rows", "listed"]
     snapshot: str
     n_objects: int
     n_partitions: int

@@ -62,6 +62,31 @@ class Selection:
         """Whether it is the subset itself, every file of it."""
         return self.is_all and not self.makes_rows
 
+    def ranges(self, order: int) -> list[NDArray[np.int64]]:
+        """
+        Give what is chosen of the sky, as pixels of order 29.
+
+        Parameters
+        ----------
+        order : int
+            The order of `pixels`.
+
+        Returns
+        -------
+        list of ndarray, shape (n, 2), int64
+            Ranges that hold all of each thing that was given; an object must be in all of them.
+        """
+        from astropile.select import _moc_ranges as moc_ranges
+
+        found = []
+        if self.region is not None:
+            found.append(pixel_ranges(self.region))
+        if self.moc is not None:
+            found.append(moc_ranges(self.moc))
+        if self.pixels is not None:
+            found.append(ranges_of(np.array(sorted(set(self.pixels)), np.int64), order))
+        return found
+
     def describe(self) -> dict[str, Any]:
         """
         Say what is chosen, as the tree that is made of it will.
@@ -146,9 +171,11 @@ def chosen_partitions(origin: RemotePath, root: Root, chosen: Selection) -> list
         return None
     pixels = np.array([partition.ipix for partition in root.partitions], np.int64)
     inside = np.ones(len(pixels), bool)
-    for ranges in _ranges(root, chosen):
+    if chosen.pixels is not None:
+        _known_pixels(root, chosen.pixels)
+    for ranges in chosen.ranges(root.order):
         shift = 2 * (29 - root.order)
-        inside &= _overlap(ranges, pixels << shift, (pixels + 1) << shift)
+        inside &= overlapping(ranges, pixels << shift, (pixels + 1) << shift)
     if chosen.ids is not None:
         catalog = open_origin(origin, root)
         starts = np.cumsum([0, *(sum(p.n_objects) for p in root.partitions)])
@@ -271,19 +298,6 @@ def open_origin(origin: RemotePath, root: Root, *, verify: bool = False) -> Any:
     return catalog
 
 
-def _ranges(root: Root, chosen: Selection) -> list[NDArray[np.int64]]:
-    from astropile.select import _moc_ranges as moc_ranges
-
-    found = []
-    if chosen.region is not None:
-        found.append(pixel_ranges(chosen.region))
-    if chosen.moc is not None:
-        found.append(moc_ranges(chosen.moc))
-    if chosen.pixels is not None:
-        found.append(ranges_of(_known_pixels(root, chosen.pixels), root.order))
-    return found
-
-
 def _known_pixels(root: Root, pixels: Sequence[int]) -> NDArray[np.int64]:
     known = {partition.ipix for partition in root.partitions}
     unknown = sorted(set(map(int, pixels)) - known)
@@ -293,10 +307,24 @@ def _known_pixels(root: Root, pixels: Sequence[int]) -> NDArray[np.int64]:
     return np.array(sorted(set(pixels)), np.int64)
 
 
-def _overlap(
+def overlapping(
     ranges: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Tell which of the spans have a pixel in one of the ranges."""
+    """
+    Tell which spans of pixels meet one of some ranges.
+
+    Parameters
+    ----------
+    ranges : ndarray, shape (n, 2), int64
+        First pixel, and last pixel + 1, of each; sorted and apart.
+    first, last : ndarray, shape (m,), int64
+        The spans, `last` not included.
+
+    Returns
+    -------
+    ndarray, shape (m,), bool
+        Whether each does.
+    """
     after = np.searchsorted(ranges[:, 1], first, side="right")
     some = after < len(ranges)
     inside = np.zeros(len(first), bool)

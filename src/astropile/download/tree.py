@@ -214,7 +214,7 @@ def _check_place(final: Path, root: Root, chosen: Selection, *, overwrite: bool)
     part = there.built.get("part")
     if isinstance(part, dict) or not chosen.is_whole:
         said = {"of": root.snapshot, **chosen.describe()}
-        if isinstance(part, dict) and said == {name: part.get(name) for name in said}:
+        if isinstance(part, dict) and said == {n: part[n] for n in part if n != "from"}:
             return
         what = "a part of a snapshot" if isinstance(part, dict) else "a whole subset"
         raise DownloadError(str(final), f"{what} is there already; --overwrite replaces it")

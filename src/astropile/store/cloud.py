@@ -89,6 +89,29 @@ class CloudStore(Store):
             return None
         return tuple(str(one).rstrip("/").rpartition("/")[2] for one in found["common_prefixes"])
 
+    def entries(self, key: str) -> list[str] | None:
+        """
+        Name what is in a folder, files and folders.
+
+        Parameters
+        ----------
+        key : str
+            The folder.
+
+        Returns
+        -------
+        list of str or None
+            Their names, those of folders with a slash at the end; None where the store cannot
+            list.
+        """
+        self._count(key, requests=1)
+        try:
+            found = self._obstore.list_with_delimiter(self._store, key or None)
+        except (self._error, OSError) as error:
+            raise self._failure(key, error) from error
+        names = [str(one).rstrip("/").rpartition("/")[2] + "/" for one in found["common_prefixes"]]
+        return names + [str(one["path"]).rpartition("/")[2] for one in found["objects"]]
+
     def version(self, key: str) -> Version:
         """
         Give size and version of an object as it is now.

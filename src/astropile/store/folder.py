@@ -63,6 +63,27 @@ class FolderStore(Store):
             return ()
         return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
 
+    def entries(self, key: str) -> list[str] | None:
+        """
+        Name what is in a folder, files and folders.
+
+        Parameters
+        ----------
+        key : str
+            The folder.
+
+        Returns
+        -------
+        list of str or None
+            Their names, those of folders with a slash at the end; None where the store cannot
+            list.
+        """
+        try:
+            paths = sorted((self._root / key).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return [path.name + "/" * path.is_dir() for path in paths]
+
     def version(self, key: str) -> Version:
         """
         Give size and version of a file as it is now.

@@ -104,6 +104,28 @@ class FsspecStore(Store):
             if entry["type"] == "directory"
         )
 
+    def entries(self, key: str) -> list[str] | None:
+        """
+        Name what is in a folder, files and folders.
+
+        Parameters
+        ----------
+        key : str
+            The folder.
+
+        Returns
+        -------
+        list of str or None
+            Their names, those of folders with a slash at the end; None where the store cannot
+            list.
+        """
+        self._count(key, requests=1)
+        entries = self._call(key, self._fs.ls, self._at(key), detail=True)
+        return [
+            str(entry["name"]).rstrip("/").rpartition("/")[2] + "/" * (entry["type"] == "directory")
+            for entry in entries
+        ]
+
     def _read_whole(self, key: str, limit: int) -> bytes | None:
         version = self._version(key)
         if version is None:

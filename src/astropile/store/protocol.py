@@ -344,6 +344,24 @@ class Store(ABC):
             Their names; None where the store cannot list.
         """
 
+    def entries(self, key: str) -> list[str] | None:
+        """
+        Name what is in a folder, files and folders.
+
+        Parameters
+        ----------
+        key : str
+            The folder.
+
+        Returns
+        -------
+        list of str or None
+            Their names, those of folders with a slash at the end; None where the store cannot
+            list.
+        """
+        del key
+        return None
+
     def check(self, key: str, size: int | None) -> None:  # noqa: B027
         """
         Make sure that what was read of an object is of one version of it.

@@ -7,21 +7,27 @@ all of that is fetched side by side, and Parquet is decoded from memory.
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from astropile.errors import FormatError, StoreError
+from astropile.errors import AstroPileError, FormatError, StoreError
+from astropile.hats import check_hash
 from astropile.names import HEALPIX_29
-from astropile.store.protocol import Pending, RemotePath, Wanted, plan_fetch
+from astropile.store.protocol import Pending, RemotePath, Wanted, first_line, plan_fetch
 
 Group = tuple[int, int, int]
 """A row group: its number in the footers, its first row, its rows."""
+
+
+MAX_CHUNK_NBYTES: Final = 2**31
+"""A column chunk that claims to be larger is none."""
 
 
 def read_columns(folder: RemotePath, columns: Sequence[str] | None, tag: str = "") -> pa.Table:
@@ -51,7 +57,7 @@ def read_columns(folder: RemotePath, columns: Sequence[str] | None, tag: str = "
     """
     footers = _footers(folder, tag)
     names = footers.schema.to_arrow_schema().names if columns is None else list(columns)
-    return _read(folder, footers, _groups(footers, None), names, tag)
+    return _read(folder, footers, _groups(folder, footers, None), names, tag)
 
 
 def read_sky(
@@ -79,7 +85,7 @@ def read_sky(
         Those rows.
     """
     footers = _footers(folder, tag)
-    groups = _groups(footers, ranges)
+    groups = _groups(folder, footers, ranges)
     table = _read(folder, footers, groups, [*columns, HEALPIX_29], tag)
     numbers = [np.empty(0, np.int64)]
     numbers += [np.arange(start, start + n_rows) for _, start, n_rows in groups]
@@ -120,20 +126,35 @@ def _footers(folder: RemotePath, tag: str) -> pq.FileMetaData:
     content = path.store.read(path.key, tag=tag)
     if content is None:
         raise FormatError(str(path), "the footers of a HATS catalogue", "no such file")
-    try:
+    # Before anything is made of it: a reader of Parquet may not survive other footers.
+    check_hash(content, str(path))
+    with _believing(path):
         return pq.read_metadata(pa.BufferReader(content))
-    except (pa.ArrowException, OSError) as error:
-        raise FormatError(str(path), "the footers of a HATS catalogue", str(error)) from error
 
 
-def _groups(footers: pq.FileMetaData, ranges: NDArray[np.int64] | None) -> list[Group]:
+@contextlib.contextmanager
+def _believing(path: RemotePath) -> Iterator[None]:
+    """Say of footers that lead nowhere what they are."""
+    try:
+        yield
+    except AstroPileError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError, AttributeError) as error:
+        reason = first_line(error)
+        raise FormatError(str(path), "the footers of a HATS catalogue", reason) from error
+
+
+def _groups(
+    folder: RemotePath, footers: pq.FileMetaData, ranges: NDArray[np.int64] | None
+) -> list[Group]:
     """List the row groups that may hold rows in the ranges, in order of their rows."""
-    column = footers.schema.names.index(HEALPIX_29)
     found: list[tuple[int, int, int, int]] = []
-    for number in range(footers.num_row_groups):
-        facts = footers.row_group(number)
-        limits = facts.column(column).statistics
-        found.append((limits.min, limits.max + 1, number, facts.num_rows))
+    with _believing(folder / "dataset" / "_metadata"):
+        column = footers.schema.names.index(HEALPIX_29)
+        for number in range(footers.num_row_groups):
+            facts = footers.row_group(number)
+            limits = facts.column(column).statistics
+            found.append((limits.min, limits.max + 1, number, facts.num_rows))
     # The rows of the catalogue are sorted along the sky, and so are the row groups.
     found.sort()
     groups: list[Group] = []
@@ -162,36 +183,44 @@ def _read(
     numbers = {name: number for number, name in enumerate(footers.schema.names)}
     wanted: dict[str, list[tuple[int, int]]] = {}
     members: dict[str, list[int]] = {}
-    for group, *_ in groups:
-        facts = footers.row_group(group)
-        for name in names:
-            chunk = facts.column(numbers[name])
-            start = chunk.data_page_offset
-            if chunk.dictionary_page_offset:
-                start = min(start, chunk.dictionary_page_offset)
-            wanted.setdefault(chunk.file_path, []).append((start, chunk.total_compressed_size))
-        if names:
-            members.setdefault(facts.column(0).file_path, []).append(group)
+    ranges_of: dict[str, Wanted] = {}
+    with _believing(folder / "dataset" / "_metadata"):
+        for group, *_ in groups:
+            facts = footers.row_group(group)
+            for name in names:
+                chunk = facts.column(numbers[name])
+                start, size = chunk.data_page_offset, chunk.total_compressed_size
+                if chunk.dictionary_page_offset:
+                    start = min(start, chunk.dictionary_page_offset)
+                if size > MAX_CHUNK_NBYTES:
+                    raise ValueError(f"{size} bytes of column {name!r} in one row group")
+                wanted.setdefault(chunk.file_path, []).append((start, size))
+            if names:
+                members.setdefault(facts.column(0).file_path, []).append(group)
+        for relative, pieces in wanted.items():
+            path = folder
+            for word in _words(folder, relative):
+                path /= word
+            places = np.array(pieces, np.int64)
+            starts, lengths = plan_fetch(places[:, 0], places[:, 1], len(pieces))
+            ranges_of[relative] = Wanted(path.key, starts, lengths)
     pending = {}
-    for relative, pieces in wanted.items():
-        path = folder
-        for word in _words(folder, relative):
-            path /= word
-        places = np.array(pieces, np.int64)
-        starts, lengths = plan_fetch(places[:, 0], places[:, 1], len(pieces))
-        pending[relative] = path, path.store.fetch(Wanted(path.key, starts, lengths), tag=tag)
+    for relative, asked in ranges_of.items():
+        path = RemotePath(folder.store, asked.key)
+        pending[relative] = path, path.store.fetch(asked, tag=tag)
     tables = []
     try:
         for relative, (path, ranges) in pending.items():
-            file = pq.ParquetFile(
-                _Sparse(ranges.finish()), metadata=footers, page_checksum_verification=True
-            )
             try:
+                file = pq.ParquetFile(
+                    _Sparse(ranges.finish()), metadata=footers, page_checksum_verification=True
+                )
                 tables.append(file.read_row_groups(members[relative], list(names)))
             except StoreError:
                 raise
-            except (pa.ArrowException, OSError) as error:
-                raise FormatError(str(path), "Parquet as _metadata says", str(error)) from error
+            except (pa.ArrowException, OSError, ValueError, LookupError) as error:
+                reason = first_line(error)
+                raise FormatError(str(path), "Parquet as _metadata says", reason) from error
     finally:
         for _, ranges in pending.values():
             ranges.cancel()

@@ -641,6 +641,50 @@ def test_broken_catalogue(fresh):
             remote.light(["ra"])
 
 
+def _metadata(folder):
+    return (folder / "compact/main/catalog/dataset/_metadata").read_bytes()
+
+
+def test_damaged_footers(fresh, folder):
+    """Footers with a bit flipped, or cut short, are refused before anything is made of them."""
+    content = _metadata(folder)
+    rng = np.random.default_rng(4)
+    damaged = [b"", b"P", content[: len(content) // 2], content[:-1], content[40:]]
+    for place in [*range(4, 60), *rng.integers(60, len(content), 40).tolist()]:
+        damaged.append(bytearray(content))
+        damaged[-1][place] ^= 1 << int(rng.integers(8))
+    remote = opened(fresh)
+    for footers in damaged:
+        answer = Fault(content=bytes(footers))
+        fresh.fault = lambda ask, made=answer: made if "_metadata" in ask.key else None
+        # The mark itself is not under the hash: without it they are those of an older tree.
+        if bytes(footers[4:12]) != content[4:12] and bytes(footers[44:]) == content[44:]:
+            assert opened(fresh).light(["ra"]).equals(remote.light(["ra"]))
+            continue
+        for ask in (lambda tree: tree.light(["ra"]), lambda tree: tree.query("z > 0.5")):
+            with pytest.raises(FormatError, match=r"_metadata: expected the footers") as caught:
+                ask(opened(fresh))
+            assert "\n" not in str(caught.value)
+
+
+def test_footers_without_a_hash(fresh, folder):
+    """The footers of older trees, which have no hash, are read; those that lead nowhere refused."""
+    content = _metadata(folder)
+    local, old = open_catalog(folder / "compact"), content[:4] + content[44:]
+    fresh.fault = lambda ask: Fault(content=old) if "_metadata" in ask.key else None
+    assert opened(fresh).light(["ra", "Z"]).equals(local.light(["ra", "Z"]))
+    name = b"Norder=0/Dir=0/Npix="
+    wrong = [old.replace(name, other) for other in (b"Norder=0/Dir=1/Npix=", b"\xff" + name[1:])]
+    wrong.append(old.replace(name, b"../../../a/b/c/d/e/f"))
+    for footers in wrong:
+        assert footers != old
+        fresh.fault = lambda ask, it=footers: Fault(content=it) if "_metadata" in ask.key else None
+        with pytest.raises((FormatError, StoreError)) as caught:
+            opened(fresh).light(["ra"])
+        assert "catalog" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
 def test_redirects(fresh):
     """A redirect is followed on the same host, and to another only if that was allowed."""
     with serve(fresh.folder) as other:

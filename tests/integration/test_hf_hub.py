@@ -37,7 +37,7 @@ def _whole(dataset):
 
 @pytest.fixture(scope="module")
 def hub(trees, tmp_path_factory):  # noqa: F811
-    """A stand-in of the Hub to which four datasets were pushed; with the environment to reach it."""
+    """A stand-in of the Hub to which datasets were pushed; and the environment to reach it."""
     folder = tmp_path_factory.mktemp("push")
     with Hub() as server:
         facts = {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_test", "HF_HUB_DISABLE_XET": "1"}

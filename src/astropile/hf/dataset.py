@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,39 @@ class LazyDataset(datasets.Dataset):  # type: ignore[misc]
         return result
 
     # ----------------------------------------------------------------------------------
-    # Rows one after another
+    # Reading
+
+    def _narrow(self) -> LazyDataset:
+        """Give the same without the columns that its format leaves out."""
+        if self._format_columns is None or self._output_all_columns:
+            return self
+        result = copy.copy(self)
+        wanted = [name for name in self.column_names if name in self._format_columns]
+        result._data = self._data.select(wanted)
+        return result
+
+    def _getitem(self, key: Any, **kwargs: Any) -> Any:
+        one = self if isinstance(key, str) else self._narrow()
+        return super(LazyDataset, one)._getitem(key, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:
+        return super(LazyDataset, self._narrow()).__iter__()  # type: ignore[no-any-return]
+
+    def iter(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """
+        Give batches of rows, as `datasets.Dataset.iter`.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As for `datasets.Dataset.iter`.
+
+        Returns
+        -------
+        iterator
+            The batches; columns that the format leaves out are not read.
+        """
+        return super(LazyDataset, self._narrow()).iter(*args, **kwargs)  # type: ignore[no-any-return]
 
     def to_iterable_dataset(self, num_shards: int | None = 1) -> datasets.IterableDataset:
         """
@@ -230,9 +262,9 @@ class LazyDataset(datasets.Dataset):  # type: ignore[misc]
         """
         stream = super().to_iterable_dataset(num_shards)
         inner = stream._ex_iterable
-        while not hasattr(inner, "kwargs"):
+        while not hasattr(inner, "generate_tables_fn"):
             inner = inner.ex_iterable
-        inner.kwargs["batch_size"] = self._data.source.batch_rows()
+        inner.generate_tables_fn = _tables_of_shards
         stream._info = self.info.copy()
         return stream
 
@@ -272,6 +304,14 @@ class LazyDataset(datasets.Dataset):  # type: ignore[misc]
         for path in unused:
             path.unlink()
         return len(unused)
+
+
+def _tables_of_shards(shards: list[LazyDataset], batch_size: int) -> Iterator[tuple[int, Any]]:
+    """Read shards one after another, in batches that memory holds."""
+    for number, shard in enumerate(shards):
+        rows = shard._data.batch_rows(batch_size)
+        for table in shard.with_format("arrow").iter(rows):
+            yield number, table
 
 
 def lazy_dataset(

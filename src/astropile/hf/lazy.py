@@ -118,10 +118,11 @@ class LazyTable(TableBlock):  # type: ignore[misc]
     @property
     def nbytes(self) -> int:
         """About how many bytes all rows would take in memory: from a few of them."""
-        if set(self._columns.values()) == set(self._source.schema.names):
-            return int(self._source.row_nbytes * self.num_rows)
-        few = np.unique(np.linspace(0, self.num_rows - 1, min(4, self.num_rows)).astype(int))
-        return int(self._read(few).nbytes / len(few) * self.num_rows) if len(few) else 0
+        return int(self._source.row_nbytes(list(self._columns.values())) * self.num_rows)
+
+    def batch_rows(self, limit: int | None = None) -> int:
+        """Count the rows to read at once: as fit in memory, at most so many."""
+        return self._source.batch_rows(limit, list(self._columns.values()))
 
     def __len__(self) -> int:
         return self.num_rows
@@ -190,7 +191,7 @@ class LazyTable(TableBlock):  # type: ignore[misc]
         return self._read(indices)
 
     def _read_batches(self, max_rows: int | None) -> Iterator[pa.RecordBatch]:
-        step = self._source.batch_rows(max_rows)
+        step = self.batch_rows(max_rows)
         for start in range(0, self.num_rows, step):
             yield from self.fast_slice(start, step).combine_chunks().to_batches()
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets.fingerprint import update_fingerprint, validate_fingerprint
 from datasets.formatting import format_table
 
@@ -25,6 +27,9 @@ from astropile.hf.reading import Batch, Columns, Row, plain
 
 _ROW = "astropile row"
 """Column of results: the row that a result belongs to."""
+
+_WROTE = "astropile wrote"
+"""Column of results: which columns the function gave in this row."""
 
 _GONE = "astropile gone"
 """Column of results: names of the columns that the function took out of its row."""
@@ -69,16 +74,14 @@ def map_beside(dataset: datasets.Dataset, options: Mapping[str, Any]) -> dataset
         given["batch_size"] = len(dataset)
     numbers = _Numbers.of(dataset, features)
     apply = _Applied(dataset, function, inputs, removed, batched=given["batched"])
-    is_async = inspect.iscoroutinefunction(function)
-    found = datasets.Dataset.map(
-        numbers, apply.wait if is_async else apply.call, remove_columns=[_ROW], **given
-    )
+    found = apply.over(numbers, given)
     if found.column_names == [_ROW] and found._fingerprint == numbers._fingerprint:
         # The function gave nothing.
         return dataset
     result = _composed(dataset, found, removed)
     if features is not None and result.features != features:
         result = result.cast(features)
+    result.set_format(**_format_of(dataset, result))
     result._fingerprint = fingerprint
     return result
 
@@ -144,6 +147,10 @@ class _Numbers(datasets.Dataset):  # type: ignore[misc]
         return part  # type: ignore[no-any-return]
 
 
+class _UnevenError(Exception):
+    """A function changed columns in this row that it left alone in others."""
+
+
 class _Applied:
     """A function of rows as one of row numbers."""
 
@@ -159,9 +166,30 @@ class _Applied:
         self._dataset, self._function = dataset, function
         self._inputs, self._removed, self._batched = inputs, removed, batched
         self._columns: Columns | None = None
+        self._always: set[str] = set()
+        self._first: set[str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_columns": None}
+        return {**self.__dict__, "_columns": None, "_first": None}
+
+    def over(self, numbers: _Numbers, options: Mapping[str, Any]) -> datasets.Dataset:
+        """Apply the function to all rows; once more where it changed a column in some rows only."""
+        apply = self.wait if inspect.iscoroutinefunction(self._function) else self.call
+        while True:
+            self._first = None
+            try:
+                found = datasets.Dataset.map(numbers, apply, remove_columns=[_ROW], **options)
+            except _UnevenError as error:
+                self._always |= error.args[0]
+                continue
+            known = set(self._dataset.column_names) & set(found.column_names)
+            if _WROTE not in found.column_names or known <= self._always:
+                return found
+            if len(pc.unique(found._data.column(_WROTE))) <= 1:
+                return found
+            # In one process it changed what it left alone in another.
+            self._always |= known
+            options = {**options, "load_from_cache_file": False}
 
     def call(self, numbers: Any, *more: Any, **kwargs: Any) -> Any:
         """Apply the function."""
@@ -210,12 +238,25 @@ class _Applied:
         gone = [name for name in self._dataset.column_names if name not in inputs]
         kept = set(self._dataset.column_names) - removed - set(gone) - outputs.keys()
         if kept:
+            self._level(inputs, outputs, removed | set(gone))
             self._check_length(outputs, len(rows), kept)
-            outputs[_ROW] = list(rows) if self._batched else rows[0]
+            wrote = zlib.crc32(json.dumps(sorted(outputs)).encode())
+            notes: dict[str, Sequence[Any]] = {_ROW: rows, _WROTE: [wrote] * len(rows)}
             if gone:
-                text = json.dumps(gone)
-                outputs[_GONE] = [text] * len(rows) if self._batched else text
+                notes[_GONE] = [json.dumps(gone)] * len(rows)
+            for name, values in notes.items():
+                outputs[name] = list(values) if self._batched else values[0]
         return outputs
+
+    def _level(self, inputs: Any, outputs: dict[str, Any], gone: set[str]) -> None:
+        """See to it that each row gives the same of the columns there are."""
+        for name in self._always - gone - outputs.keys():
+            outputs[name] = plain(inputs[name])
+        known = set(self._dataset.column_names) & outputs.keys()
+        if self._first is None:
+            self._first = known
+        elif known != self._first:
+            raise _UnevenError(known | self._first)
 
     def _check_length(self, outputs: Mapping[str, Any], n: int, kept: set[str]) -> None:
         for name, values in outputs.items() if self._batched else ():
@@ -233,7 +274,7 @@ def _composed(
     """Put results beside the columns that were left alone."""
     if _ROW not in found.column_names:
         return found
-    written = [name for name in found.column_names if name not in (_ROW, _GONE)]
+    written = [name for name in found.column_names if name not in (_ROW, _WROTE, _GONE)]
     gone = set(removed)
     if _GONE in found.column_names:
         gone |= set(json.loads(found._data.column(_GONE)[0].as_py()))
@@ -248,11 +289,9 @@ def _composed(
     order += [name for name in written if name not in order]
     info = dataset.info.copy()
     info.features = datasets.Features({name: features[name] for name in order})
-    result = datasets.Dataset(
+    return datasets.Dataset(
         table.select(order), info=info, split=dataset.split, fingerprint=found._fingerprint
     )
-    result.set_format(**_format_of(dataset, result))
-    return result
 
 
 def _format_of(dataset: datasets.Dataset, result: datasets.Dataset) -> dict[str, Any]:

@@ -248,15 +248,32 @@ class RowSource(ABC):
         """
         return self.read(np.arange(len(self)), [name]).column(0)
 
-    @cached_property
-    def row_nbytes(self) -> float:
-        """About how many bytes a row takes: the mean of a few."""
-        if not len(self):
-            return 0.0
-        few = np.unique(np.linspace(0, len(self) - 1, 4).astype(np.int64))
-        return float(self.read(few, self.schema.names).nbytes) / len(few)
+    def row_nbytes(self, names: Sequence[str]) -> float:
+        """
+        Estimate how many bytes a row takes: the mean of a few.
 
-    def batch_rows(self, limit: int | None = None) -> int:
+        Parameters
+        ----------
+        names : sequence of str
+            Columns.
+
+        Returns
+        -------
+        float
+            Bytes of these columns.
+        """
+        key = tuple(names)
+        if key not in self._nbytes:
+            few = np.unique(np.linspace(0, len(self) - 1, 4).astype(np.int64))
+            total = self.read(few, names).nbytes if len(self) else 0
+            self._nbytes[key] = float(total) / len(few)
+        return self._nbytes[key]
+
+    @cached_property
+    def _nbytes(self) -> dict[tuple[str, ...], float]:
+        return {}
+
+    def batch_rows(self, limit: int | None = None, names: Sequence[str] | None = None) -> int:
         """
         Count the rows to read at once.
 
@@ -264,13 +281,16 @@ class RowSource(ABC):
         ----------
         limit : int, optional
             At most so many.
+        names : sequence of str, optional
+            The columns to be read; by default all.
 
         Returns
         -------
         int
             As many as fit in `BATCH_NBYTES`, at least one.
         """
-        fit = max(1, int(BATCH_NBYTES / max(1.0, self.row_nbytes)))
+        nbytes = self.row_nbytes(self.schema.names if names is None else names)
+        fit = max(1, int(BATCH_NBYTES / max(1.0, nbytes)))
         return fit if limit is None else max(1, min(limit, fit))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -279,7 +299,7 @@ class RowSource(ABC):
 
 
 _WORKED_OUT = {
-    *("types", "features", "schema", "row_nbytes", "_kinds"),
+    *("types", "features", "schema", "_nbytes", "_kinds"),
     *("_catalog", "_light", "_batches", "_texts", "_plans", "_keeps"),
 }
 

@@ -30,6 +30,9 @@ format: setup
 test: setup
 	$(BIN)/python -m pytest -q -n auto
 
+test-faults: setup
+	$(BIN)/python -m pytest -q -m faults
+
 demo: setup
 	$(BIN)/astropile demo demo $(if $(DATA),--data $(DATA))
 

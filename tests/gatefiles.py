@@ -46,7 +46,7 @@ STYLES = {
 }
 
 
-def image(style="new", edit=None, chunked=True, attributes=2, **kwargs):
+def image(style="new", edit=None, *, chunked=True, attributes=2, **kwargs):
     """The bytes of a good file; `edit` is called with it open."""
     buffer = io.BytesIO()
     stored = {"fletcher32": True, **kwargs} if chunked else {}
@@ -188,12 +188,12 @@ def mend(changed, blocks):
             changed[start + length - 4 : start + length] = lookup3(body).to_bytes(4, "little")
 
 
-def spoiled(seed):
+def spoiled(seed, first=0):
     """Give spoiled files without end: a name that tells how to make one again, and its bytes."""
     images = good_images()
     blocks = {name: checksummed_blocks(content) for name, content in images.items()}
     names = sorted(images)
-    number = 0
+    number = first
     while True:
         rng = random.Random(f"{seed}.{number}")
         name, other = rng.choice(names), rng.choice(names)

@@ -192,7 +192,7 @@ class FractalHeap:
         if address not in self._direct:
             self._source.enter(address)
             content = self._source.metadata(address, n_bytes)
-            if content[:4] != b"FHDB":
+            if content[:13] != b"FHDB\0" + self._address.to_bytes(8, "little"):
                 raise self._source.damaged("a block FHDB", f"none at byte {address}", self._where)
             if self._has_sums:
                 at = 13 + self._offset_nbytes
@@ -209,6 +209,8 @@ class FractalHeap:
             head = 13 + self._offset_nbytes
             n_bytes = head + 8 * rows * self._shape.width + _CHECKSUM_NBYTES
             body = self._source.block(address, n_bytes, b"FHIB", self._where)
+            if body[:9] != b"\0" + self._address.to_bytes(8, "little"):
+                raise self._source.damaged("a block of this heap", "one of another", self._where)
             self._indirect[address] = body[head - 4 :]
         return self._indirect[address]
 

@@ -579,9 +579,12 @@ class _Walk:
         if storage.index == "tree":
             return tree_chunks(self._source, storage.address, len(grid), where)
         if storage.index == "fixed array":
-            return array_chunks(self._source, storage.address, grid, storage.chunk, nbytes, where)
+            place = (storage.address, grid, storage.chunk, nbytes, where)
+            return array_chunks(self._source, *place, filtered=bool(column.filters))
         if math.prod(grid) != 1:
             raise self._source.damaged("one chunk", f"{math.prod(grid)}", where)
+        if (storage.filtered_size >= 0) != bool(column.filters):
+            raise self._source.damaged("a chunk with the filters of its column", "others", where)
         size = nbytes if storage.filtered_size < 0 else storage.filtered_size
         return iter([(storage.address, size, storage.filter_mask, (0,) * len(grid))])
 

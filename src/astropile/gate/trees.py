@@ -189,6 +189,8 @@ def array_chunks(
     chunk: tuple[int, ...],
     nbytes: int,
     where: str,
+    *,
+    filtered: bool,
 ) -> Iterator[Chunk]:
     """
     Read the chunks that a fixed array lists.
@@ -207,6 +209,8 @@ def array_chunks(
         Bytes of a chunk that is not filtered.
     where : str
         Place in the file, for messages.
+    filtered : bool
+        Whether the column has filters.
 
     Yields
     ------
@@ -226,7 +230,7 @@ def array_chunks(
         n_chunks *= length
     if (
         version
-        or client > 1
+        or client != filtered
         or n != n_chunks
         or not (width == 8 if client == 0 else 13 <= width <= 20)
     ):
@@ -234,7 +238,8 @@ def array_chunks(
     if n > source.limits.chunks:
         raise source.refused(f"at most {source.limits.chunks} chunks", f"{n}", where)
     at = _places(grid, chunk)
-    for entry in _array_entries(source, block, n, width, page_bits, where):
+    entries = _array_entries(source, block, n, width, page_bits, (client, address), where)
+    for entry in entries:
         start = int.from_bytes(entry[:8], "little")
         if client == 0:
             yield start, nbytes, 0, next(at)
@@ -251,19 +256,31 @@ def _places(grid: tuple[int, ...], chunk: tuple[int, ...]) -> Iterator[tuple[int
 
 
 def _array_entries(
-    source: Source, block: int, n: int, width: int, page_bits: int, where: str
+    source: Source,
+    block: int,
+    n: int,
+    width: int,
+    page_bits: int,
+    owner: tuple[int, int],
+    where: str,
 ) -> Iterator[bytes]:
+    """Read the entries of a fixed array; its block names the kind and the header it belongs to."""
     head = 14
+    begins = struct.pack("<BBQ", 0, *owner)
     if page_bits > 30:
         raise source.damaged("an index of chunks", f"pages of 2^{page_bits}", where)
     per_page = 1 << page_bits
     if n <= per_page:
-        body = source.block(block, head + n * width + 4, b"FADB", where)[head - 4 :]
+        body = source.block(block, head + n * width + 4, b"FADB", where)
+        _check_owner(source, body, begins, where)
+        body = body[head - 4 :]
         yield from (body[at : at + width] for at in range(0, n * width, width))
         return
     n_pages = -(-n // per_page)
     start = block + head + -(-n_pages // 8) + 4
-    bitmap = source.block(block, start - block, b"FADB", where)[head - 4 :]
+    body = source.block(block, start - block, b"FADB", where)
+    _check_owner(source, body, begins, where)
+    bitmap = body[head - 4 :]
     for page in range(n_pages):
         count = min(per_page, n - page * per_page)
         if not bitmap[page // 8] >> (7 - page % 8) & 1:
@@ -272,3 +289,8 @@ def _array_entries(
         source.check(content, where)
         yield from (content[at : at + width] for at in range(0, count * width, width))
         start += per_page * width + 4
+
+
+def _check_owner(source: Source, body: bytes, begins: bytes, where: str) -> None:
+    if not body.startswith(begins):
+        raise source.damaged("a block of this index", "one of another", where)

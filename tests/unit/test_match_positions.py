@@ -392,6 +392,55 @@ def test_the_number_of_threads_changes_nothing():
             assert (getattr(one, name) == getattr(three, name)).all()
 
 
+def crowds(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions in clusters at a pole, astride ra 0 and elsewhere; a fifth anywhere."""
+    rng = np.random.default_rng(seed)
+    ra, dec = uniform_sky(n, seed)
+    which = rng.integers(0, 5, n)
+    for i, (ra_0, dec_0) in enumerate([(0.0, 0.0), (359.99, -60.0), (120.0, 89.9), (77.0, -45.0)]):
+        some = np.flatnonzero(which == i)
+        ra[some] = (ra_0 + rng.normal(0, 0.02, len(some))) % 360
+        dec[some] = np.clip(dec_0 + rng.normal(0, 0.02, len(some)), -90, 90)
+    return ra, dec
+
+
+@pytest.mark.parametrize("radius", [1.0, 30.0, 500.0])
+def test_crowds_agree_with_brute_force(radius):
+    """Cells that hold hundreds of rows are cut again, however large the radius is for them."""
+    left, right = crowds(1500, seed=18), crowds(2000, seed=19)
+    apart = separation_arcsec(*(x[:, None] for x in left), *right)
+    pairs = match_positions(*left, *right, radius_arcsec=radius, find="all")
+    assert set(pairs_of(pairs)) == set(
+        zip(*(rows.tolist() for rows in np.nonzero(apart <= radius)), strict=True)
+    )
+    nearest = match_positions(*left, *right, radius_arcsec=radius, n_neighbors=3)
+    first = np.sort(np.where(apart <= radius, apart, np.inf), axis=1)[:, :3]
+    assert nearest.left.tolist() == np.repeat(np.arange(1500), np.isfinite(first).sum(1)).tolist()
+    np.testing.assert_allclose(nearest.separation_arcsec, first[np.isfinite(first)], atol=1e-9)
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_rows_along_the_sky_and_rows_at_random_give_the_same_pairs(threads):
+    """Lists in the order of the sky are taken as they are, others sorted first."""
+    shuffled = crowds(60_000, seed=21), crowds(60_000, seed=22)
+    order = [np.lexsort((ra, np.floor(dec * 5), np.floor(ra / 5))) for ra, dec in shuffled]
+    along = [(ra[rows], dec[rows]) for (ra, dec), rows in zip(shuffled, order, strict=True)]
+    options = {"radius_arcsec": 0.5, "find": "all", "threads": threads}
+    expected = match_positions(*shuffled[0], *shuffled[1], **options)
+    for left_order, right_order in ((True, True), (True, False), (False, True)):
+        left, right = (
+            (along if left_order else shuffled)[0],
+            (along if right_order else shuffled)[1],
+        )
+        pairs = match_positions(*left, *right, **options)
+        rows = order[0][pairs.left] if left_order else pairs.left
+        others = order[1][pairs.right] if right_order else pairs.right
+        back = np.lexsort((others, pairs.separation_arcsec, rows))
+        assert (rows[back] == expected.left).all()
+        assert (others[back] == expected.right).all()
+        assert (pairs.separation_arcsec[back] == expected.separation_arcsec).all()
+
+
 # Calls that make no sense.
 
 

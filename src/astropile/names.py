@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-FORMAT_VERSION: Final = "1.0"
+FORMAT_VERSION: Final = "1.1"
 """Version of the on-disk format (`docs/format.md`).
 
 A minor step adds what older readers may ignore; a major step changes what they rely on.
 
 - 1.0: first version.
+- 1.1: `astropile.json` tells of ``parent``, ``built`` and ``files``, the list of inputs of hashes.
 """
 
 COMMON_COLUMNS: Final = ("object_id", "observation_id", "ra", "dec", "healpix")

@@ -21,13 +21,14 @@ from tqdm import tqdm
 from astropile.beside import absolute, check_catalogue, check_readme
 from astropile.catalog import Catalog, CatalogShard, open_catalog
 from astropile.errors import FormatError, TreeNotFoundError
-from astropile.findings import Problem, ValidationReport, choose_rules
+from astropile.findings import ALL_RULES, Problem, ValidationReport, choose_rules
 from astropile.hdf5.check import check_shard
 from astropile.hdf5.reader import ShardReader
 from astropile.hdf5.rows import load_tables, same_table, table_of
 from astropile.hdf5.writer import ShardPlace
 from astropile.healpix import ang2pix
 from astropile.layout import (
+    CATALOG_DIR,
     MANIFEST_DIR,
     REJECTED_FILE,
     ROOT_FILE,
@@ -107,7 +108,8 @@ def validate_catalog(
     problems: list[Problem] = []
     if wanted - set(RULES):
         problems, sound = _format(catalog, bars=bars)
-    errors = [problem for problem in problems if rules is None or problem.rule in wanted]
+    unwanted = frozenset(ALL_RULES) - wanted
+    errors = [problem for problem in problems if problem.rule not in unwanted]
     meant = wanted & set(RULES)
     seen = _meaning(catalog, sound, meant, sample, executor, bars=bars)
     errors += [Problem("S1", place, why) for place, why in seen.unreadable.items()]
@@ -259,6 +261,31 @@ def _tree(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
     if len(manifests) == len(declared) and snapshot_of(manifests) != catalog.snapshot:
         yield "M1", ROOT_FILE, "its snapshot is not that of the manifests"
     yield from _lists(catalog.path)
+    yield from _files(catalog)
+
+
+def _files(catalog: Catalog) -> Iterator[tuple[str, str, str]]:
+    """Rule M1: the files beside the partitions against `astropile.json`, from 1.1 on."""
+    listed = {path: (size, digest) for path, size, digest in catalog.root.files}
+    if not listed:
+        return
+    folders = ((CATALOG_DIR, "**/*"), (MANIFEST_DIR, "*.jsonl"))
+    found = {
+        path.relative_to(catalog.path).as_posix(): path
+        for folder, pattern in folders
+        for path in (catalog.path / folder).glob(pattern)
+        if path.is_file() and not path.name.startswith(".")
+    }
+    for name in sorted({*listed, *found}):
+        if name not in listed:
+            yield "M1", name, "not among the files of astropile.json"
+        elif name not in found:
+            yield "M1", name, "missing"
+        else:
+            with found[name].open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if (found[name].stat().st_size, digest) != listed[name]:
+                yield "M1", name, "not the file that astropile.json describes"
 
 
 def _root(catalog: Catalog) -> Iterator[tuple[str, str, str]]:

@@ -8,7 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from astropile.additions import add_to_catalog
 from astropile.build import SHARD_NBYTES, TOLERANCE, BuildReport, build_catalog
+from astropile.cli.failures import UsageError
 from astropile.cli.output import Printer, count_text, size_text, table
 from astropile.cli.trees import local_tree
 from astropile.errors import BuildError
@@ -26,6 +28,7 @@ when the same command is run again.
 EXAMPLE: Final = """\
   astropile build hsc demo/native/hsc my_trees/hsc
   astropile build desi demo/native/desi my_trees/desi --order 5 --dry-run
+  astropile build hsc more_files my_trees/hsc --add
   astropile build hsc demo/native/hsc my_trees/hsc --task $SLURM_ARRAY_TASK_ID/16
 """
 
@@ -126,13 +129,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout",
         choices=("compact", "fast"),
-        default="compact",
         help="compressed object by object, or not compressed (compact)",
     )
     parser.add_argument(
         "--shard-size",
         type=byte_size,
-        default=SHARD_NBYTES,
         metavar="SIZE",
         help="split a partition into files of this size before compression (512MiB)",
     )
@@ -149,7 +150,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help=f"refuse the build if more objects than this are rejected for a fault ({TOLERANCE:g})",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a subset that is there")
+    there = parser.add_mutually_exclusive_group()
+    there.add_argument("--overwrite", action="store_true", help="replace a subset that is there")
+    there.add_argument(
+        "--add",
+        action="store_true",
+        help="add the units that a subset does not have yet, and keep what it was as a snapshot",
+    )
     who = parser.add_mutually_exclusive_group()
     who.add_argument(
         "--workers", type=_count, default=1, metavar="N", help="processes that share the work (1)"
@@ -188,6 +195,22 @@ def run(args: argparse.Namespace) -> int:
         Exit status.
     """
     out = Printer(args)
+    if args.add:
+        _check_add(args)
+        report = add_to_catalog(
+            args.survey,
+            args.native_path,
+            args.tree,
+            subset=args.subset,
+            duplicates=args.duplicates,
+            tolerance=args.tolerance,
+            progress=args.bars,
+            n_workers=args.workers,
+            changed_inputs=args.changed_inputs,
+        )
+        out.document(report)
+        out.text(*report_lines(report))
+        return 0
     if args.dry_run:
         plan = _plan(args)
         out.document(plan)
@@ -197,11 +220,7 @@ def run(args: argparse.Namespace) -> int:
         args.survey,
         args.native_path,
         args.tree,
-        subset=args.subset,
-        release=args.release,
-        order=args.order,
-        layout=args.layout,
-        shard_nbytes=args.shard_size,
+        **_shape(args),
         duplicates=args.duplicates,
         tolerance=args.tolerance,
         overwrite=args.overwrite,
@@ -213,6 +232,32 @@ def run(args: argparse.Namespace) -> int:
     out.document(report)
     out.text(*report_lines(report))
     return 0
+
+
+def _shape(args: argparse.Namespace) -> dict[str, Any]:
+    """Give what a subset is called and how it is laid out, where nothing is said the usual way."""
+    return {
+        "subset": args.subset,
+        "release": args.release,
+        "order": 4 if args.order is None else args.order,
+        "layout": args.layout or "compact",
+        "shard_nbytes": args.shard_size or SHARD_NBYTES,
+    }
+
+
+def _check_add(args: argparse.Namespace) -> None:
+    """Refuse what follows from the subset that is added to."""
+    given = {
+        "--order": args.order,
+        "--layout": args.layout,
+        "--shard-size": args.shard_size,
+        "--release": args.release,
+        "--task": args.task,
+        "--dry-run": args.dry_run or None,
+    }
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option} does not go with --add; see astropile build --help")
 
 
 def report_lines(report: BuildReport) -> list[str]:
@@ -247,11 +292,7 @@ def _plan(args: argparse.Namespace) -> dict[str, Any]:
         args.survey,
         args.native_path,
         args.tree,
-        subset=args.subset,
-        release=args.release,
-        order=args.order,
-        layout=args.layout,
-        shard_nbytes=args.shard_size,
+        **_shape(args),
     )
     if plan.final.exists() and not args.overwrite:
         raise BuildError(str(plan.final), f"it exists already{told_apart(plan)}")

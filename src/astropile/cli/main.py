@@ -54,6 +54,7 @@ _COMMANDS: Final = _Commands(
     "show",
     "match",
     "rewrite",
+    "snapshots",
     "validate",
     "verify",
 )

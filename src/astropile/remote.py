@@ -402,7 +402,9 @@ class RemoteCatalog(Catalog):
         ranges = plan_fetch(starts, lengths, len(rows))
         wanted = Wanted(path.key, *ranges, table.file_size)
         pending = self.path.store.fetch(wanted)
-        return _Source(path, table, self._heads, pending, blocks, asks_head=asks_head)
+        source = _Source(path, table, self._heads, pending, blocks, asks_head=asks_head)
+        source.asked = _asked(names, rows)
+        return source
 
     @contextlib.contextmanager
     def _open(self, shard: CatalogShard) -> Iterator[RowReader]:
@@ -519,6 +521,16 @@ def _is_missing(error: StoreError) -> bool:
     return error.found.startswith(("no such object", "404", "410"))
 
 
+def _asked(names: Sequence[str], rows: NDArray[np.int64]) -> str:
+    """Say in a message which columns and rows of a shard were asked for."""
+    columns = ", ".join(repr(name) for name in names)
+    said = f", column{'s' * (len(names) > 1)} {columns}"
+    if not len(rows):
+        return said
+    first, last = int(rows.min()), int(rows.max())
+    return f"{said}, row {first}" if first == last else f"{said}, rows {first} to {last}"
+
+
 def _place(shard: CatalogShard) -> RemotePath:
     path: Any = shard.path
     assert isinstance(path, RemotePath)
@@ -554,6 +566,7 @@ class _Source:
         asks_head: bool = False,
     ) -> None:
         self.asks_head, self._blocks = asks_head, blocks
+        self.asked = ""
         self._path, self._table, self._heads, self._pending = path, table, heads, pending
 
     def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
@@ -603,8 +616,12 @@ class _Source:
 
     def finish(self) -> None:
         """Make sure that all that was read is of one version."""
-        if self._pending is not None:
+        if self._pending is None:
+            return
+        try:
             self._pending.finish()
+        except StoreError as error:
+            raise StoreError(error.url + self.asked, error.expected, error.found) from error
 
     def cancel(self) -> None:
         """Let go what was not yet asked for."""

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pickle
+import re
 import shutil
 import time
 import zlib
@@ -462,6 +463,41 @@ def test_what_went_wrong_where(fresh):
                 remote.take([3], [name])
 
 
+FAULTS = {
+    "a missing shard": (lambda _: Fault(status=404), "404"),
+    "a server without ranges (D04)": (lambda _: Fault(status=200), "found 200"),
+    "another range (D06)": (lambda _: Fault(headers={"Content-Range": "bytes 1-2/3"}), "1-2/3"),
+    "a changed object (D05)": (lambda _: Fault(status=412), "replaced meanwhile"),
+    "encoded": (lambda _: Fault(headers={"Content-Encoding": "gzip"}), "gzip"),
+    "cut short (H01)": (lambda _: Fault(status=416), "416"),
+}
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_faults_are_told_where(fresh, fault, verify):
+    """Whatever a server does instead is one sentence that names file, column and rows."""
+    made, word = fault
+    for layout in ("compact", "fast"):
+        for name in ("FLUX", "IMAGE", "LC_FLUX", "ra"):
+            fresh.fault = None
+            url = f"{fresh.url}/{layout}"
+            remote = open_catalog(url, "main", remote=options(), verify=verify)
+            remote.light(["ra"])
+            fresh.fault, hits = on_shards(made)
+            with pytest.raises(StoreError, match=word) as caught:
+                remote.take([40, 41], [name])
+            assert any(hits)
+            said = str(caught.value)
+            assert "\n" not in said
+            shard = remote.shards[
+                np.searchsorted([s.start for s in remote.shards], 40, "right") - 1
+            ]
+            first, last = 40 - shard.start, 41 - shard.start
+            assert shard.path.name in said
+            assert re.search(rf"column '(ragged/)?{name}', rows? {first}( to {last})?:", said)
+
+
 def test_replaced_between_ranges(fresh, folder):
     """An object replaced after its first range was read is never mixed (D05, D20)."""
 
@@ -650,7 +686,7 @@ def test_damaged_footers(fresh, folder):
     content = _metadata(folder)
     rng = np.random.default_rng(4)
     damaged = [b"", b"P", content[: len(content) // 2], content[:-1], content[40:]]
-    for place in [*range(4, 60), *rng.integers(60, len(content), 40).tolist()]:
+    for place in [*range(4, 60, 4), *rng.integers(60, len(content), 12).tolist()]:
         damaged.append(bytearray(content))
         damaged[-1][place] ^= 1 << int(rng.integers(8))
     remote = opened(fresh)
@@ -748,6 +784,20 @@ def test_limits(fresh):
     remote = opened(fresh, max_bytes=50_000)
     with pytest.raises(StoreError, match="at most 50000 bytes in all"):
         remote.take(range(80))
+
+
+def test_limits_of_copies(fresh):
+    """A copy of an opened tree does not start with its limits unused."""
+    remote = opened(fresh, max_requests=30, max_bytes=10_000_000)
+    remote.take([0], BIG)
+    spent = remote.path.store.n_requests, remote.path.store.n_bytes
+    copied = pickle.loads(pickle.dumps(remote))
+    assert (copied.path.store.n_requests, copied.path.store.n_bytes) == spent
+    assert min(spent) > 0
+    fresh.clear()
+    with pytest.raises(StoreError, match="at most 30 requests"):
+        copied.take(range(80))
+    assert len(fresh.asked) <= 30 - spent[0]
 
 
 def test_cache(fresh, folder, tmp_path):

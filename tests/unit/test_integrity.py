@@ -149,6 +149,27 @@ def test_any_flipped_bit(opened, tree, trees, data):
     assert "`astropile repair`" in told
 
 
+@pytest.mark.parametrize("name", ["IMAGE", "FLUX", "STAMP"])
+def test_zeroed_and_swapped(opened, tree, name):
+    """Values that a crash left zero, or that changed places, are found in any layout (H07, H09)."""
+    sound = open_catalog(tree)
+    shard = sound.shards[0]
+    content = shard.path.read_bytes()
+    path = f"ragged/{name}" if name == "STAMP" else name
+    start, length = place_of(sound, path, 7), 64
+    other = place_of(sound, path, 12)
+    zeroed, swapped = bytearray(content), bytearray(content)
+    zeroed[start : start + length] = bytes(length)
+    swapped[start : start + length] = content[other : other + length]
+    swapped[other : other + length] = content[start : start + length]
+    for damaged in (zeroed, swapped):
+        if bytes(damaged) == content:
+            continue
+        shard.path.write_bytes(damaged)
+        with pytest.raises(FormatError, match=rf"{shard.path.name}, column '{path}', row.*repair"):
+            opened().take([7], [name])
+
+
 def test_it_is_chosen(trees, tmp_path):
     """Without verify=True a flipped bit of a fast tree is given out, as the documentation says."""
     shutil.copytree(trees / "fast", tmp_path / "toy")

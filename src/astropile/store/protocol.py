@@ -66,7 +66,8 @@ class RemoteOptions:
     max_wait : float
         Seconds waited at most before an attempt, whatever `Retry-After` says.
     max_requests, max_bytes : int, optional
-        Requests made and bytes received in all, from opening on; no limit by default.
+        Requests made and bytes received in all, from opening on; no limit by default. A copy,
+        pickled or forked, starts with what its original had used up, and counts for itself.
     headers : mapping of str to str
         Sent with every HTTP request, such as ``Authorization``; not to other hosts.
     allowed_hosts : sequence of str
@@ -238,7 +239,9 @@ class Store(ABC):
         self._pool: ThreadPoolExecutor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.url, self.options)
+        # A copy goes on with what is left of the limits; copies count apart from then on.
+        spent = {"n_requests": self.n_requests, "n_bytes": self.n_bytes}
+        return type(self), (self.url, self.options), spent
 
     # -- what each kind of store does in its own way
 

@@ -1,4 +1,4 @@
-"""A survey with every kind of record, whose values are as they should be; and ways to spoil them."""
+"""A survey with every kind of record, of values as they should be; and ways to spoil them."""
 
 import json
 
@@ -17,7 +17,7 @@ from astropile.schema import (
     Unit,
 )
 
-N, N_WAVE, SIDE, N_TIMES = 48, 400, 24, 12
+N, N_WAVE, N_TIMES = 36, 400, 12
 ROWS, COLUMNS = 8, 6
 FLUX = "1e-17 erg / (s cm2 Angstrom)"
 IVAR = "1e34 s2 cm4 Angstrom2 / erg2"

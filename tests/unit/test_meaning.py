@@ -1,20 +1,25 @@
 """Whatever cannot be true is found and named; what is true is not accused."""
 
+import json
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import floats, integers
 
 from astropile import build_catalog, open_catalog, validate_catalog
-from astropile.findings import choose_rules
+from astropile.cli.main import main
+from astropile.findings import ALL_RULES, FORMAT_RULES, choose_rules
 from astropile.healpix import ang2pix, ring_of_nested
+from astropile.meaning.noise import FOURTH, SECOND, differences, trend
 from astropile.meaning.rules import RULES
 from astropile.meaning.spectra import grid_jitter
 from astropile.meaning.times import zero_point_range
-from planted import IVAR, N_TIMES, Tree, make_survey, make_values
+from planted import IVAR, Tree, make_survey, make_values
 
 MEANING = frozenset(RULES)
 
@@ -51,7 +56,7 @@ def test_a_tree_without_a_fault(built):
     assert report.n_shards > 2
     assert report.problems == report.warnings == ()
     assert report.not_checked == ()
-    assert report.looked["N1"] == report.looked["P1"] == report.n_objects == 48
+    assert report.looked["N1"] == report.looked["P1"] == report.n_objects == 36
 
 
 def test_every_rule_has_a_fault():
@@ -266,11 +271,11 @@ PLANTED = {
     ("K2", "an identifier as a float"): lambda t: rename(
         t, lambda i: f"{4.0e17 + i * 1e9:.8e}".encode(), ("observation_id", "OBS")
     ),
-    ("K3", "an identifier through float64"): lambda t: t.put(
-        "ID", lambda v: v.astype("f8").astype("i8")
-    )
-    or t.put("object_id", lambda v: v.astype("f8").astype("i8")),
-    ("K4", "row numbers"): lambda t: rename(t, lambda i: np.int64(i)),
+    ("K3", "an identifier through float64"): lambda t: (
+        t.put("ID", lambda v: v.astype("f8").astype("i8"))
+        or t.put("object_id", lambda v: v.astype("f8").astype("i8"))
+    ),
+    ("K4", "row numbers"): lambda t: rename(t, np.int64),
     ("K5", "one identifier for all"): lambda t: rename(t, lambda _: np.int64(77)),
     ("K6", "empty identifiers"): lambda t: rename(
         t, lambda i: b"x%d" % i if i else b"", ("observation_id", "OBS")
@@ -295,8 +300,9 @@ PLANTED = {
     ("N4", "a mask whose True is good"): good_mask,
     ("N5", "everything flagged"): lambda t: t.put("IMAGE_MASK", np.ones_like),
     ("N6", "bits in float32"): float_mask,
-    ("N6", "quality in float32"): lambda t: t.put("LC_QUALITY", lambda v: v.astype("f4"))
-    or t.column("LC_QUALITY", dtype="float32"),
+    ("N6", "quality in float32"): lambda t: (
+        t.put("LC_QUALITY", lambda v: v.astype("f4")) or t.column("LC_QUALITY", dtype="float32")
+    ),
     ("N7", "edges filled with the last value"): lambda t: t.put("FLUX", edge(1.5)),
     ("N7", "ragged edges of 0"): lambda t: t.put("IMAGE", pad_image),
     ("N8", "images of 0"): lambda t: t.put("IMAGE", some(0.0)),
@@ -329,8 +335,9 @@ PLANTED = {
     ("I4", "a filter without a name"): lambda t: t.put(
         "BAND", lambda v: np.array([[b"g", b"", b"i"]] * len(v))
     ),
-    ("I5", "bands in another order"): lambda t: t.put("BAND", half_filters)
-    or t.put("A", half_filters),
+    ("I5", "bands in another order"): lambda t: (
+        t.put("BAND", half_filters) or t.put("A", half_filters)
+    ),
     ("I6", "bands named the wrong way round"): lambda t: t.put("BAND", lambda v: v[:, ::-1]),
     ("C1", "places outside the cube"): lambda t: t.put("ROW", lambda v: v + np.int16(3)),
     ("C1", "places that come twice"): lambda t: t.put("COLUMN", np.zeros_like),
@@ -374,3 +381,158 @@ def test_planted(tree, rule, what):
     found = report.problems if RULES[rule].severity == "error" else report.warnings
     assert rule in {problem.rule for problem in found}
     assert len(report.problems) + len(report.warnings) <= 6
+
+
+def test_the_page_has_every_rule():
+    """The table of the page names each rule, and which are warnings."""
+    page = (Path(__file__).parents[2] / "docs/how-to/validate.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([A-Z][0-9]+)( \*w\*)? \|", page, re.MULTILINE)
+    assert [name for name, _ in rows] == list(RULES)
+    warned = {name for name, mark in rows if mark}
+    assert warned == {name for name, rule in RULES.items() if rule.severity == "warning"}
+
+
+def test_the_rules_of_the_format_are_known():
+    """Every rule of the page on the format can be chosen."""
+    page = (Path(__file__).parents[2] / "docs/format.md").read_text(encoding="utf-8")
+    stated = re.findall(r"^- \*\*([A-Z][0-9]+)\*\*", page, re.MULTILINE)
+    assert len(stated) > 30
+    assert set(stated) <= set(FORMAT_RULES)
+
+
+def test_every_error_of_the_page_has_its_rule():
+    """The rules that the page says find the errors of v1 are rules of meaning or of the format."""
+    page = (Path(__file__).parents[2] / "docs/how-to/validate.md").read_text(encoding="utf-8")
+    table = page.partition("| found by |")[2].partition("These no file can show")[0]
+    named = set(re.findall(r"\b[A-Z][0-9]+\b", table)) - {"DR10"}
+    assert named <= set(ALL_RULES)
+    assert len(named & MEANING) > 30
+
+
+def test_damage_and_meaning_are_told_apart(tree, capsys):
+    """Exit status 0 for a sound tree, 3 for one that cannot be true, 4 for a broken one."""
+    assert main(["validate", str(tree.folder)]) == 0
+    tree.put("Z", some(-9.0))
+    words = ["validate", str(tree.folder)]
+    assert main([*words, "--only", "Z", "K"]) == 3
+    assert main([*words, "--only", "Z", "--skip", "Z1"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--only", "Z1", "--json"]) == 3
+    (subset,) = json.loads(capsys.readouterr().out)["subsets"]
+    (problem,) = subset["problems"]
+    assert problem["rule"] == "Z1"
+    assert problem["count"] == sum(-(-n // 3) for n in sizes(tree))
+    assert "the redshift -9" in problem["message"]
+    assert re.fullmatch(r"z of healpix=\d+/001-of-00\d.hdf5, row 0", problem["where"])
+    assert subset["looked"] == {"Z1": 36}
+    # The manifest tells another file.
+    assert main([*words, "--skip", "P"]) == 4
+    assert main([*words, "--only", "Q"]) == 2
+    assert "'Q' is no rule" in capsys.readouterr().err
+
+
+def sizes(tree):
+    return [shard.n_objects for shard in open_catalog(tree.folder).shards]
+
+
+def test_strict(tree, capsys):
+    """A warning is said and passes; with --strict it does not."""
+    tree.declare(time_scale="")
+    words = ["validate", str(tree.folder), "--only", "E"]
+    assert main(words) == 0
+    assert "warning: E3 lightcurve.time: the survey states no time_scale" in capsys.readouterr().out
+    assert main([*words, "--strict"]) == 3
+
+
+def test_sample_and_hands(tree):
+    """A sample looks at so many objects of each file; other hands find just the same."""
+    tree.put("IVAR", edge(-1.0, start=-5))
+    whole = look(tree)
+    with ThreadPoolExecutor(2) as executor:
+        assert look(tree, executor=executor) == whole
+    sampled = look(tree, sample=2)
+    assert broken(sampled) == broken(whole) == {"N1"}
+    assert sampled.looked["N1"] == sum(min(2, n) for n in sizes(tree))
+    assert sampled.looked["P1"] == 36
+
+
+def test_blocks(tree, monkeypatch):
+    """What is found does not depend on how many rows are in memory at a time."""
+    tree.put("FLUX", edge(1.5))
+    tree.put("ZERR", some(-1.0, every=4))
+    whole = look(tree)
+    for n_bytes in (1, 20_000):
+        monkeypatch.setattr("astropile.meaning.look.BLOCK_NBYTES", n_bytes)
+        monkeypatch.setattr("astropile.meaning.look._LIGHT_ROWS", max(1, n_bytes // 10_000))
+        assert look(tree) == whole
+    assert broken(whole) == {"N7", "Z4"}
+
+
+def test_a_file_that_cannot_be_read(tree):
+    """A damaged file is a problem; the others are looked at all the same."""
+    path = tree.shards[0]
+    path.write_bytes(path.read_bytes()[:1000])
+    tree.put("Z", some(-9.0), shards=[1])
+    report = look(tree)
+    assert broken(report) == {"S1", "Z1"}
+    assert report.looked["P1"] == 36 - sizes(tree)[0]
+
+
+def test_chosen_rules():
+    """A letter stands for its series, of the format or of meaning; others are refused."""
+    assert choose_rules(["J", "N3"]) == {"J1", "N3"}
+    assert choose_rules(["D"], ["D2"]) == {"D1"}
+    assert choose_rules() >= MEANING | {"T1", "W3"}
+    with pytest.raises(ValueError, match="'N99' is no rule"):
+        choose_rules(["N99"])
+
+
+@given(
+    sigma=floats(0.01, 100),
+    slope=floats(0, 2),
+    seed=integers(0, 2**32 - 1),
+)
+@settings(deadline=None, max_examples=25)
+def test_right_weights(sigma, slope, seed):
+    """Noise of any size has scatter 1 and trend -0.5 by its own inverse variance."""
+    rng = np.random.default_rng(seed)
+    deviation = sigma * (1 + np.linspace(0, 1, 4000)) ** slope
+    flux, ivar = rng.normal(0, deviation), deviation**-2
+    used = np.ones(4000, bool)
+    for kernel in (SECOND, FOURTH):
+        noise, weight = differences(flux, ivar, used, kernel)
+        assert len(noise) == 3996
+        assert np.std(noise * np.sqrt(weight)) == pytest.approx(1, abs=0.12)
+        measured = trend(noise, weight)
+        if 2 ** (2 * slope) > 8:
+            assert measured == pytest.approx(-0.5, abs=0.25)
+        for wrong, power in ((deviation, 1.0), (deviation**2, 0.5)):
+            measured = trend(*differences(flux, wrong, used, kernel))
+            if 2 ** (slope / power) > 8:
+                assert measured == pytest.approx(power, abs=0.4)
+
+
+def test_jitter_of_grids():
+    """Grids that are smooth have none, whatever function; float32 exponents have 4 percent."""
+    line = np.arange(4000.0)
+    for wave in (3600 + 0.8 * line, 10 ** (3.55 + 1e-4 * line), np.sqrt(1e7 + 1e3 * line)):
+        assert grid_jitter(wave) < 1e-4
+    assert 0.02 < grid_jitter(10.0 ** (4.179 + 6e-6 * line).astype("f4").astype("f8")) < 0.1
+    gap = np.concatenate([3600 + 0.8 * line[:2000], 8000 + 0.8 * line[:2000]])
+    assert grid_jitter(gap) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("scale", "span"),
+    [
+        ("MJD, TDB", (15000, 88100)),
+        ("MJD [d]; TAI in seconds since MJD 0", (15000, 88100)),
+        ("BTJD", (1000, 20000)),
+        ("JD - 2450000", (-35000, 38100)),
+        ("TAI in seconds since MJD 0", None),
+        ("", None),
+    ],
+)
+def test_zero_points(scale, span):
+    """The range of times follows from what is stated, or nothing does."""
+    assert zero_point_range(scale) == span

@@ -15,7 +15,8 @@ class ExitCode(enum.IntEnum):
     USAGE = 2
     """The command line cannot be understood: an unknown command, option, survey or value."""
     REFUSED = 3
-    """The input cannot be used, or what is asked for is not there; nothing was changed."""
+    """The input cannot be used, or what is asked for is not there; nothing was changed.
+    Of validate: the files are whole, what they say cannot be true."""
     DAMAGED = 4
     """A tree breaks the format."""
     NETWORK = 5

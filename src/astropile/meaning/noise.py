@@ -253,7 +253,12 @@ def differences(
 
 def _robust(values: NDArray[np.float64]) -> float:
     """Give the standard deviation by the median absolute deviation."""
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+    return 1.4826 * _middle(np.abs(values - _middle(values)))
+
+
+def _middle(values: NDArray[np.float64]) -> float:
+    """Give the upper median: np.median costs three times as much for a few hundred numbers."""
+    return float(np.partition(values, len(values) // 2)[len(values) // 2])
 
 
 def trend(noise: NDArray[np.float64], weight: NDArray[np.float64]) -> float | None:
@@ -275,7 +280,7 @@ def trend(noise: NDArray[np.float64], weight: NDArray[np.float64]) -> float | No
     bins = np.array_split(order, N_BINS)
     if len(bins[0]) < MIN_PIXELS // 2:
         return None
-    x = np.array([np.median(weight[b]) for b in bins])
+    x = np.array([_middle(weight[b]) for b in bins])
     y = np.array([_robust(noise[b]) for b in bins])
     if not (x[-1] > MIN_RANGE * x[0] > 0) or not (y > 0).all():
         return None

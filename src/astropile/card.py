@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -54,13 +55,21 @@ def refresh_card(data_dir: Path) -> None:
     # Two builds that end at once must each see the other's subset.
     descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        text = card_text(data_dir).encode()
-        readme = data_dir / README_FILE
-        if not readme.is_file() or readme.read_bytes() != text:
-            publish_bytes(readme, text)
+        with contextlib.suppress(OSError):  # Some file systems have no locks.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for left_over in data_dir.glob(f".{README_FILE}.*.part"):
+            left_over.unlink(missing_ok=True)
+        # And where locks do not hold, who writes last looks once more.
+        while not _is_current(data_dir):
+            with contextlib.suppress(FileNotFoundError):  # Taken for left over by another.
+                publish_bytes(data_dir / README_FILE, card_text(data_dir).encode())
     finally:
         os.close(descriptor)
+
+
+def _is_current(data_dir: Path) -> bool:
+    readme = data_dir / README_FILE
+    return readme.is_file() and readme.read_bytes() == card_text(data_dir).encode()
 
 
 def card_text(data_dir: Path) -> str:

@@ -333,6 +333,66 @@ def test_resume_refuses_other_parameters(native, tmp_path):
         build_catalog(dataclasses.replace(toy.SURVEY, read=read), native, tree)
 
 
+def test_resume_refuses_other_inputs(native, tmp_path):
+    """A stopped build does not go on with other files; it says which, and reads them if told to."""
+    tree = tmp_path / "toy"
+    assert stopped_build(native, tree, "SIGINT", 2) != 0
+    # Another time of change alone is no other content.
+    os.utime(native / "a.npz", (1, 1))
+    toy.write_native(native / "c.npz", toy.make_batch(2, seed=5, first_id=700))
+    with pytest.raises(BuildError, match=r"other inputs \(unit c\.npz is new\)"):
+        build_catalog(toy.SURVEY, native, tree)
+    # Told no, the next run is another one: so stop one that began with all three.
+    shutil.rmtree(tree / ".main.build")
+    assert stopped_build(native, tree, "SIGINT", 2) != 0
+    toy.write_native(native / "a.npz", toy.make_batch(21, seed=1))
+    with pytest.raises(BuildError, match=r"a\.npz had \d+ bytes, has \d+"):
+        build_catalog(toy.SURVEY, native, tree)
+    report = build_catalog(toy.SURVEY, native, tree, changed_inputs="read")
+    assert report.n_written == 53
+
+
+def test_inputs_are_recorded(native, tmp_path):
+    """Every file that was read is listed with its hash, and the list's hash is in the root."""
+    build_catalog(toy.SURVEY, native, tmp_path / "toy")
+    subset = tmp_path / "toy/main"
+    lines = (subset / "manifest/inputs.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {
+            "unit": name,
+            "path": name,
+            "size": (native / name).stat().st_size,
+            "sha256": hashlib.sha256((native / name).read_bytes()).hexdigest(),
+        }
+        for name in ("a.npz", "b.npz")
+    ]
+    root = json.loads((subset / "astropile.json").read_text())
+    listed = {path: digest for path, _, digest in root["files"]}
+    assert listed == {
+        name: digest
+        for name, digest in hashes(subset).items()
+        if name.startswith("catalog/") or name.endswith(".jsonl")
+    }
+    assert (root["parent"], root["built"]["n_units"]) == (None, 2)
+    with (subset / "manifest/rejected.jsonl").open("a") as file:
+        file.write("\n")
+    assert ("M1", "manifest/rejected.jsonl") in {
+        (p.rule, p.where) for p in validate_catalog(tmp_path / "toy").problems
+    }
+
+
+def test_what_is_there_is_told_from_what_is_asked(native, tmp_path):
+    """A subset that is there is not built again; it is said whether it is the same or differs."""
+    tree = tmp_path / "toy"
+    build_catalog(toy.SURVEY, native, tree)
+    with pytest.raises(BuildError, match="already, built of the same inputs with the same param"):
+        build_catalog(toy.SURVEY, native, tree)
+    toy.write_native(native / "a.npz", toy.make_batch(7, seed=1))
+    said = r"built otherwise \(order was 4; a\.npz had \d+ bytes, has \d+\)"
+    with pytest.raises(BuildError, match=said):
+        build_catalog(toy.SURVEY, native, tree, order=5)
+
+
 def test_refused_then_mended(native, tmp_path):
     """A build that was refused stands in the way of no other: of mended files, or elsewhere."""
     tree = tmp_path / "toy"

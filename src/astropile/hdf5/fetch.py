@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from astropile.errors import FormatError, StoreError
 from astropile.hdf5.codec import decode_chunk
-from astropile.hdf5.rows import Place, RowTable, chunk_sum
+from astropile.hdf5.rows import MOST_OF_STORED, Place, RowTable, chunk_sum
 from astropile.names import COMMON_COLUMNS
 from astropile.schema import Column, Ragged, Survey
 from astropile.store.memory import new_array
@@ -37,6 +37,9 @@ _TASK_NBYTES: Final = 2**20
 
 _BLOCK_NBYTES: Final = 8 * 2**20
 """So much of narrow columns is sorted out at once."""
+
+_MAX_CHUNK_NBYTES: Final = 64 * 2**20
+"""Chunks of ragged columns unpack to no more."""
 
 _scratch = threading.local()
 
@@ -294,6 +297,13 @@ class RowReader:
         last = f" to {rows[-1]}" if len(rows) > 1 else ""
         return f"{self._path}, column {path!r}, row{'s' * bool(last)} {rows[0]}{last}"
 
+    def _outside(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which pieces are not inside the file; sums of such numbers could wrap around."""
+        size = self._table.file_size
+        return (
+            (starts < 0) | (sizes < 0) | (sizes > size) | (starts > size - np.minimum(sizes, size))
+        )
+
     # -- contiguous columns
 
     def _start(self, path: str, n_bytes: int) -> int:
@@ -425,7 +435,7 @@ class RowReader:
         starts = np.stack([column.place.starts[rows] for column in columns], axis=1)
         sizes = np.stack([_sizes(column.place)[rows] for column in columns], axis=1)
         ends = starts + sizes
-        bad = (starts < 0) | (sizes < 0) | (ends > self._table.file_size)
+        bad = self._outside(starts, sizes)
         if bad.any():
             row, which = np.argwhere(bad)[0]
             found = f"{sizes[row, which]} bytes from byte {starts[row, which]} on"
@@ -524,12 +534,23 @@ class RowReader:
         leading = len(ragged) == 1 and column.shape[0] == ragged[0]
         rest = fixed_sizes if leading else ()
         step = 1 if leading else math.prod(fixed_sizes)
-        begins, ends = step * offsets[rows], step * offsets[rows + 1]
-        bad = (begins < 0) | (ends < begins)
+        firsts, lasts = offsets[rows], offsets[rows + 1]
+        width = math.prod(rest) * column.numpy_dtype.itemsize
+        # Before anything is multiplied or memory is taken: no numbers that no file can hold.
+        most = min(int(offsets[-1]), MOST_OF_STORED * self._table.file_size // max(1, width * step))
+        bad = (firsts < 0) | (lasts < firsts) | (lasts > most)
+        if not bad.any():
+            sizes = shapes.astype(np.float64).prod(axis=1)
+            bad = (shapes < 0).any(axis=1) | (sizes != math.prod(fixed_sizes) * (lasts - firsts))
         if bad.any():
             row = int(rows[bad][0])
             where = self._where(f"{group}.offsets", range(row, row + 1))
-            raise FormatError(where, "offsets that grow", f"{offsets[row]}, {offsets[row + 1]}")
+            raise FormatError(
+                where,
+                "offsets that grow, stay inside the file and fit the shapes",
+                f"{offsets[row]}, {offsets[row + 1]}",
+            )
+        begins, ends = step * firsts, step * lasts
         total = int((ends - begins).sum())
         values = new_array((total, *rest), column.numpy_dtype)
         out_offsets = np.concatenate(([0], np.cumsum(ends - begins)))
@@ -578,11 +599,13 @@ class RowReader:
         starts, sizes = place.starts, _sizes(place)
         per_chunk = place.chunk_rows
         n_chunks = -(-total // max(1, per_chunk))
-        if per_chunk < 1 or len(starts) != n_chunks or ends.max() > total:
+        width = values.nbytes // len(values)
+        fits = 1 <= per_chunk <= _MAX_CHUNK_NBYTES // max(1, width)
+        if not fits or len(starts) != n_chunks or ends.max() > total:
             raise FormatError(
                 self._where(path, None), f"{n_chunks} chunks, as its offsets say", f"{len(starts)}"
             )
-        if np.any((starts < 0) | (sizes < 0) | (starts + sizes > self._table.file_size)):
+        if np.any(self._outside(starts, sizes)):
             raise FormatError(self._where(path, None), "chunks inside the file", "others")
         some = ends > begins
         first, last = begins[some] // per_chunk, (ends[some] - 1) // per_chunk

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astropile.errors import FormatError
-from astropile.hdf5.rows import Place, RowTable
+from astropile.hdf5.rows import MOST_OF_STORED, Place, RowTable
 from astropile.names import COMMON_COLUMNS
 from astropile.schema import Column, Survey
 
@@ -94,7 +94,14 @@ def needed_ranges(
     none = np.empty(0, np.int64)
     starts = np.concatenate([none, *(piece[0] for piece in pieces)])
     lengths = np.concatenate([none, *(piece[1] for piece in pieces)])
-    bad = (starts < 0) | (lengths < 0) | (starts + lengths > table.file_size)
+    size = table.file_size
+    # Sums of the numbers of a hostile table could wrap around.
+    bad = (
+        (starts < 0)
+        | (lengths < 0)
+        | (lengths > size)
+        | (starts > size - np.minimum(lengths, size))
+    )
     if bad.any():
         found = f"{lengths[bad][0]} bytes from byte {starts[bad][0]} on"
         raise FormatError(where, f"data inside {table.file_size} bytes", found)
@@ -154,7 +161,11 @@ def _ragged(
     if offsets is None or len(offsets) != table.n_objects + 1:
         raise FormatError(where, path, "none for every object")
     step, width = ragged_step(survey, column)
-    return step * offsets[rows], step * offsets[rows + 1], width
+    firsts, lasts = offsets[rows], offsets[rows + 1]
+    most = MOST_OF_STORED * table.file_size // max(1, step * width)
+    if np.any((firsts < 0) | (lasts < firsts) | (lasts > most)):
+        raise FormatError(where, f"{path} that grow and stay inside the file", "others")
+    return step * firsts, step * lasts, width
 
 
 def ragged_step(survey: Survey, column: Column) -> tuple[int, int]:

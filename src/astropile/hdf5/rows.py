@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 HEAD_NBYTES: Final = 65536
 """So much of a shard's beginning is hashed: its root attributes and the places of its columns."""
 
+MOST_OF_STORED: Final = 1100
+"""So many times its size a file can hold at most: deflate never does more than 1032."""
+
 _FACTS: Final = "#"
 """Suffix of the arrays that say more than where a column starts."""
 

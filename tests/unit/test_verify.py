@@ -13,6 +13,8 @@ from astropile.build import build_catalog
 from astropile.catalog import open_catalog
 from astropile.cli.main import main
 from astropile.errors import DownloadError, FormatError, TreeNotFoundError
+from astropile.hdf5.rows import Place, RowTable
+from astropile.hdf5.touched import Touched, touched_rows
 from astropile.journal import Journal
 from astropile.manifest import BLOCK_NBYTES
 from astropile.repair import repair_tree
@@ -136,6 +138,21 @@ def test_touched_rows_are_those_that_change(copy):
     found = (int(changed.min()), int(changed.max())) if len(changed) else None
     assert found == (None if named is None else (named.first, named.last))
     assert touched
+
+
+def test_any_row_table(sound):
+    """A row table that names what no survey has says nothing of it, and breaks nothing."""
+    empty = np.empty(0, np.int64)
+    places = {
+        "healpix": Place(np.array([0])),
+        "FLUX": Place(empty),
+        "evil": Place(np.array([0])),
+        "shared/evil": Place(np.array([0])),
+        "ragged/LC_TIME": Place(np.array([0])),
+    }
+    table = RowTable(100, 0, 2, places, {"ragged/epoch.offsets": empty})
+    survey = open_catalog(sound).survey
+    assert touched_rows(survey, table, 8, 100) == (Touched("healpix", 1, 1),)
 
 
 def test_cut_short(copy):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -248,7 +249,8 @@ class _Download:
         self.origin, self.content, self.root, self.final = origin, content, root, final
         self.is_whole, self.said = numbers is None, said
         self.numbers = list(range(len(root.partitions))) if numbers is None else list(numbers)
-        self.patience, self.note = patience, note
+        self.patience, self._note = patience, note
+        self._stop = threading.Event()
         self.work = final.with_name(f".{final.name}.get")
 
     def run(
@@ -356,6 +358,8 @@ class _Download:
                 while waiting:
                     waiting.popleft().result()
             finally:
+                # What is on its way ends with the next block.
+                self._stop.set()
                 for job in waiting:
                     job.cancel()
 
@@ -367,6 +371,11 @@ class _Download:
             folder.write(path, content)
         if self.is_whole:
             yield from self._beside()
+
+    def note(self, n_bytes: int) -> None:
+        if self._stop.is_set():
+            raise DownloadError(str(self.final), "it was stopped")
+        self._note(n_bytes)
 
     def _fetch(self, folder: Folder, journal: Journal, facts: FileFacts) -> None:
         there = folder.state(facts.path)

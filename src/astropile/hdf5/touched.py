@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from astropile.hdf5.needed import column_width, common_width, ragged_step
 from astropile.hdf5.rows import Place, RowTable
+from astropile.names import COMMON_COLUMNS
 from astropile.schema import Survey
 
 
@@ -67,17 +68,9 @@ def touched_rows(survey: Survey, table: RowTable, start: int, stop: int) -> tupl
     found = []
     for path, place in table.places.items():
         kind, _, name = path.rpartition("/")
-        if kind == "shared":
-            entries = _Entries(1, column_width(survey[name]))
-        elif path in table.offsets:
-            values = table.offsets[path]
-            entries = _Entries(len(values), 8 * math.prod(values.shape[1:]))
-        elif kind == "ragged":
-            entries = _ragged_entries(survey, table, name)
-        elif name in survey.column_names:
-            entries = _Entries(table.n_objects, column_width(survey[name]))
-        else:
-            entries = _Entries(table.n_objects, common_width(survey, name))
+        entries = _entries(survey, table, path)
+        if entries is None:
+            continue
         hit = _hit(place, entries, start, stop)
         if hit is None or not table.n_objects:
             continue
@@ -86,17 +79,30 @@ def touched_rows(survey: Survey, table: RowTable, start: int, stop: int) -> tupl
     return tuple(found)
 
 
-def _ragged_entries(survey: Survey, table: RowTable, name: str) -> _Entries:
+def _entries(survey: Survey, table: RowTable, path: str) -> _Entries | None:
+    """Say what lies along axis 0 of a dataset; None where it is no column of the survey."""
+    kind, _, name = path.rpartition("/")
+    if path in table.offsets:
+        values = table.offsets[path]
+        return _Entries(len(values), 8 * math.prod(values.shape[1:]))
+    if not kind and name in COMMON_COLUMNS and name not in survey.column_names:
+        return _Entries(table.n_objects, common_width(survey, name))
+    if name not in survey.column_names:
+        return None
     column = survey[name]
+    if kind != "ragged":
+        return _Entries(1 if kind else table.n_objects, column_width(column))
     offsets = table.offsets.get(f"ragged/{'.'.join(survey.ragged_dims(column))}.offsets")
-    if offsets is None:
-        offsets = np.zeros(table.n_objects + 1, np.int64)
+    if offsets is None or len(offsets) != table.n_objects + 1:
+        return None
     step, width = ragged_step(survey, column)
     return _Entries(step * int(offsets[-1]), width, step * offsets[1:])
 
 
 def _hit(place: Place, entries: _Entries, start: int, stop: int) -> tuple[int, int] | None:
     """Give the first and the last entry that lie in the bytes."""
+    if not len(place.starts):
+        return None
     if place.sizes is None:
         begin = int(place.starts[0])
         end = begin + entries.n * entries.width

@@ -7,7 +7,7 @@ judged together with that of the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,9 @@ BLOCK_NBYTES: Final = 32 * 2**20
 
 _LIGHT_ROWS: Final = 65536
 """Rows of light columns at a time."""
+
+_HANDED_OUT: Final = 256
+"""So many shards are handed to other hands at a time: a task carries the survey's facts."""
 
 _NUMBERS: Final = ("z", "z_err", "mag", "ebv")
 """Standard fields of one number for each object that rules are about."""
@@ -245,6 +248,15 @@ def _note_brightness(entry: Entry, mag: float, tally: Tally) -> None:
         tally.number("brightness", f"{entry.records.name}.{name}", (mag, light))
 
 
+def _tallies(tasks: Sequence[ShardTask], executor: Executor | None) -> Iterator[Tally]:
+    """Look at the shards, in order; what other hands have yet to do is handed out in part."""
+    if executor is None:
+        yield from map(look_at_shard, tasks)
+        return
+    for start in range(0, len(tasks), _HANDED_OUT):
+        yield from executor.map(look_at_shard, tasks[start : start + _HANDED_OUT])
+
+
 def look(
     survey: Survey,
     tasks: Sequence[ShardTask],
@@ -276,10 +288,7 @@ def look(
     whole = Tally(wanted)
     records = list(records_of(survey))
     check_declared(survey, records, whole)
-    results: Iterable[Tally] = (
-        map(look_at_shard, tasks) if executor is None else executor.map(look_at_shard, tasks)
-    )
-    for tally in watch(results):
+    for tally in watch(_tallies(tasks, executor)):
         whole.add(tally)
     judge_objects(survey, whole)
     judge_values(whole)

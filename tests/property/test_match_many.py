@@ -183,3 +183,78 @@ def test_identifiers_pair_like_loops(left, right):
     ):
         found = pair_ids(make(left), make(right))
         assert list(zip(*(rows.tolist() for rows in found), strict=True)) == expected
+
+
+def _is_pair(sky, ids, one, other):
+    """Which rows of two surveys may belong together: equal identifiers, or near; and how far."""
+    apart = _apart(sky, one, other)
+    if one in ids and other in ids:
+        return ids[one][:, None] == ids[other][None, :], apart
+    return apart <= RADIUS, apart
+
+
+def _counterparts(sky, ids, anchor, name, find):
+    """Row of each anchor's nearest, or -1; with mutual only where that is so both ways."""
+    allowed, apart = _is_pair(sky, ids, anchor, name)
+    far = np.where(allowed, apart, np.inf)
+
+    def nearest(line):
+        best = min(range(len(line)), key=lambda i: (line[i], i))
+        return best if np.isfinite(line[best]) else -1
+
+    there = [nearest(line) for line in far]
+    if find == "mutual":
+        back = [nearest(line) for line in far.T]
+        there = [row if row >= 0 and back[row] == i else -1 for i, row in enumerate(there)]
+    return there
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    surveys(4),
+    st.sampled_from(["inner", "left", "outer"]),
+    st.sampled_from(["nearest", "mutual"]),
+    st.sampled_from(["a", "b", "c", "d"]),
+    st.sets(st.sampled_from(["a", "b", "c", "d"])),
+    st.integers(0, 2**32 - 1),
+)
+def test_four_surveys_some_by_identifier(sky, join, find, anchor, named, seed):
+    """Identifiers mixed with positions equal loops over all pairs, in any order of naming."""
+    rng = np.random.default_rng(seed)
+    named = named | {anchor} if named else set()
+    ids = {name: rng.integers(0, 12, len(sky[name][0])) + 2**60 for name in named}
+    others = sorted(set(sky) - {anchor})
+    matched = {name: _counterparts(sky, ids, anchor, name, find) for name in others}
+    lines = [
+        tuple(row if name == anchor else matched[name][row] for name in sorted(sky))
+        for row in range(len(sky[anchor][0]))
+    ]
+    expected = [line for line in lines if join != "inner" or min(line) >= 0]
+    options = {"anchor": anchor, "radius_arcsec": RADIUS, "join": join, "find": find}
+    found = match_many(sky, on=ids or None, **options)
+    assert _lines(found)[: len(expected)] == expected
+    rest = _lines(found)[len(expected) :]
+    assert bool(rest) <= (join == "outer")
+    alone = {(n, r) for n in others for r in range(len(sky[n][0])) if r not in matched[n]}
+    members = [{(n, r) for n, r in zip(sorted(sky), line, strict=True) if r >= 0} for line in rest]
+    if join == "outer":
+        # Everyone who is left over is in one group, and every two of a group are a pair.
+        assert sorted(itertools.chain(*members)) == sorted(alone)
+        pair = {
+            frozenset(((one, i), (other, j)))
+            for one, other in itertools.combinations(others, 2)
+            for i, j in zip(*np.nonzero(_is_pair(sky, ids, one, other)[0]), strict=True)
+        }
+        groups = [frozenset(group) for group in members]
+        for group in groups:
+            assert all(frozenset(two) in pair for two in itertools.combinations(group, 2))
+        # No two groups could be one: growing went on until it could not.
+        for one, other in itertools.combinations(groups, 2):
+            both = one | other
+            could = len({name for name, _ in both}) == len(both) and all(
+                frozenset((x, y)) in pair for x in one for y in other
+            )
+            assert not could
+    for order in itertools.islice(itertools.permutations(sky), 0, 24, 5):
+        again = match_many({name: sky[name] for name in order}, on=ids or None, **options)
+        assert _lines(again) == _lines(found)

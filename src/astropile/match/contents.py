@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 
 from astropile.catalog import Catalog
 from astropile.errors import MatchError, UnknownColumnError
-from astropile.layout import ROOT_FILE
 from astropile.schema import Alias, Column
-from astropile.store.protocol import RemotePath
 from astropile.view import columns_needed, view_names
 
 Ints = NDArray[np.int64]
@@ -113,8 +111,6 @@ class TreeContent(Content):
             "epoch": survey.epoch,
             "wavelength": f"{survey.wavelength_medium} {survey.wavelength_frame}".strip(),
             "time_scale": survey.time_scale,
-            "path": f"{survey.name}/{catalog.subset}/{ROOT_FILE}",
-            "size": _size(catalog),
         }
         self.described = {
             name: getattr(survey, name)
@@ -137,11 +133,6 @@ class TreeContent(Content):
         """
         here = rows if self._rows is None else self._rows[rows]
         return self._catalog.take(here, [column.name for column in self.columns])
-
-
-def _size(catalog: Catalog) -> int | None:
-    path = catalog.path / ROOT_FILE
-    return None if isinstance(path, RemotePath) else path.stat().st_size
 
 
 class TableContent(Content):
@@ -187,7 +178,7 @@ class TableContent(Content):
             for column in self._columns_of(field, units.get(field.name, ""))
         ]
         self.columns, self.aliases = tuple(columns), {}
-        self.facts = {"table": name, "licence": UNKNOWN, "path": name, "size": None}
+        self.facts = {"table": name, "licence": UNKNOWN}
         self.facts.update(facts or {})
         self.described = {"title": name, "description": f"{name}: a table of {n_rows} rows."}
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import keyword
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +30,7 @@ from astropile.schema import (
     RecordList,
     Stack,
     Survey,
+    column_names,
 )
 
 _RESTRICTED: Final = (
@@ -130,8 +132,65 @@ def namespace(name: str) -> str:
     return f"{made}_" if keyword.iskeyword(made) else made
 
 
+def entry_counts(content: Content) -> tuple[int, ...]:
+    """
+    Find how many entries the lists of records of a side have, where that is fixed.
+
+    Parameters
+    ----------
+    content : Content
+        The side.
+
+    Returns
+    -------
+    tuple of int
+        Each number once: of such lists nothing would say that a side has no part in a row.
+    """
+    found = {_n_entries(s, content) for s in _lists_in(content.aliases.values())}
+    return tuple(sorted(found - {0}))
+
+
+def _lists_in(sources: Iterable[Any]) -> Iterator[RecordList]:
+    for source in sources:
+        if isinstance(source, RecordList):
+            yield source
+        elif isinstance(source, tuple):
+            yield from _lists_in(source)
+
+
+def _n_entries(source: RecordList, content: Content) -> int:
+    """Give the fixed number of a list's entries, or 0 where it varies."""
+    shapes = {column.name: column.shape for column in content.columns}
+    first = next((shapes[name] for name in column_names(source) if shapes[name]), ())
+    return first[0] if not source.where and first and isinstance(first[0], int) else 0
+
+
+def entry_column(name: str, n_entries: int) -> str:
+    """
+    Name the column that says of every entry of a list whether its side has a part.
+
+    Parameters
+    ----------
+    name : str
+        Namespace of the side.
+    n_entries : int
+        How many entries the list has.
+
+    Returns
+    -------
+    str
+        The name.
+    """
+    return f"has_{name}_{n_entries}"
+
+
 def merged_survey(
-    contents: Mapping[str, Content], own: Sequence[Column], *, subset: str, matched: str
+    contents: Mapping[str, Content],
+    own: Sequence[Column],
+    *,
+    subset: str,
+    matched: str,
+    partial: Collection[str] = (),
 ) -> Survey:
     """
     Declare a tree of matched objects.
@@ -147,6 +206,8 @@ def merged_survey(
         Name of the subset.
     matched : str
         What was matched and how, in a sentence.
+    partial : collection of str
+        Sides without a part in some rows: their lists of records are empty there.
 
     Returns
     -------
@@ -162,7 +223,8 @@ def merged_survey(
     for number, (name, content) in enumerate(contents.items(), 1):
         columns += [_renamed(column, name, number) for column in content.columns]
         for alias, source in content.aliases.items():
-            aliases[f"{alias}_{name}"] = _renamed_source(source, lambda c, n=name: f"{n}.{c}")  # type: ignore[misc]
+            kept = _where_there_is_one(source, name, content) if name in partial else source
+            aliases[f"{alias}_{name}"] = _Renamer(name).renamed(kept)
     licences = {n: str(c.facts.get("licence", UNKNOWN)) for n, c in contents.items()}
     flags = licence_flags(licences)
     try:
@@ -233,27 +295,49 @@ def _renamed(column: Column, name: str, number: int) -> Column:
     return dataclasses.replace(column, name=f"{name}.{column.name}", shape=shape)
 
 
-def _renamed_source(source: Any, new: Callable[[str], str]) -> Any:
-    """Write an alias anew for columns of other names."""
-    match source:
-        case str():
-            return new(source)
-        case Constant():
-            return source
-        case Stack(columns):
-            return Stack(tuple(_renamed_source(column, new) for column in columns))
-        case Formula(expression):
-            return dataclasses.replace(source, expression=rename_in(expression, new))
-        case BadPixels(column):
-            return dataclasses.replace(source, column=new(column))
-        case Record(fields):
-            return Record({key: _renamed_source(value, new) for key, value in fields.items()})
-        case RecordList(fields, where):
-            renamed = {key: _renamed_source(value, new) for key, value in fields.items()}
-            return RecordList(renamed, new(where) if where else "")
-        case tuple():
-            return tuple(_renamed_source(member, new) for member in source)
-    raise AssertionError(f"no alias: {source!r}")
+def _where_there_is_one(source: Any, name: str, content: Content) -> Any:
+    """Leave the entries of lists of fixed length out where the side has no part."""
+    if isinstance(source, tuple):
+        return tuple(_where_there_is_one(member, name, content) for member in source)
+    if isinstance(source, RecordList) and (n_entries := _n_entries(source, content)):
+        return dataclasses.replace(source, where=_OWN + entry_column(name, n_entries))
+    return source
+
+
+_OWN: Final = "="
+"""Before the name of a column of the match itself; no column's name has it."""
+
+
+@dataclass(frozen=True)
+class _Renamer:
+    """Write aliases of a side anew for columns in its namespace."""
+
+    name: str
+
+    def column(self, column: str) -> str:
+        own = column.startswith(_OWN)
+        return column.removeprefix(_OWN) if own else f"{self.name}.{column}"
+
+    def renamed(self, source: Any) -> Any:
+        match source:
+            case str():
+                return self.column(source)
+            case Constant():
+                return source
+            case Stack(columns):
+                return Stack(tuple(map(self.renamed, columns)))
+            case Formula(expression):
+                return dataclasses.replace(source, expression=rename_in(expression, self.column))
+            case BadPixels(column):
+                return dataclasses.replace(source, column=self.column(column))
+            case Record(fields):
+                return Record({key: self.renamed(value) for key, value in fields.items()})
+            case RecordList(fields, where):
+                renamed = {key: self.renamed(value) for key, value in fields.items()}
+                return RecordList(renamed, self.column(where) if where else "")
+            case tuple():
+                return tuple(map(self.renamed, source))
+        raise AssertionError(f"no alias: {source!r}")
 
 
 def absent_values(content: Content) -> dict[str, NDArray[Any]]:

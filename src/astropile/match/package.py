@@ -9,7 +9,6 @@ was made of, and under which terms, is in the tree.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import warnings
@@ -25,10 +24,17 @@ from astropile.card import refresh_card
 from astropile.catalog import Catalog
 from astropile.errors import BuildError, FormatError, LicenceWarning, MatchError
 from astropile.healpix import ang2pix
-from astropile.layout import MANIFEST_DIR, check_subset
-from astropile.manifest import parse_json
-from astropile.match.contents import UNKNOWN, Content, hash_of_rows
-from astropile.match.merged import absent_values, licence_flags, merged_survey, namespace
+from astropile.layout import ROOT_FILE, check_subset
+from astropile.manifest import read_root, root_file
+from astropile.match.contents import Content, hash_of_rows
+from astropile.match.merged import (
+    absent_values,
+    entry_column,
+    entry_counts,
+    licence_flags,
+    merged_survey,
+    namespace,
+)
 from astropile.match.sample import MatchedSample
 from astropile.publish import exchange, local_path, publish_bytes, sync_folder
 from astropile.schema import Column, Ragged, Unit
@@ -42,11 +48,8 @@ SHARD_NBYTES: Final = 512 * 2**20
 SUBSET: Final = "matched"
 """Name of the subset, if none is given."""
 
-INPUTS_FILE: Final = "inputs.jsonl"
-"""The list of what a tree was made of, which every build writes."""
-
-MATCH_FILE: Final = "match.jsonl"
-"""Beside the manifests: how the rows were matched, then a line for each source."""
+MATCH: Final = "match"
+"""In `astropile.json`, under ``built``: how the rows were matched, and of which sources."""
 
 BATCH_NBYTES: Final = 32 * 2**20
 """About how much is read at a time."""
@@ -116,7 +119,8 @@ def save_tree(
     ``has_<side>``, ``row_<side>`` (its row number in the source, -1 for none) and
     ``n_rows_<side>`` (in how many rows of this tree the same object is). Where a side has no
     part its columns hold NaN, 0, False, empty text, nothing in ragged columns, and all bad in
-    masks. ``observation_id`` joins those of the sides.
+    masks; its lists of records (images, spaxels) are empty in the standard view.
+    ``observation_id`` joins those of the sides.
 
     Memory is that of a build: one shard twice, and some hundred bytes for each row. Where it was
     stopped, the same call goes on.
@@ -149,8 +153,9 @@ def save_tree(
         overwrite=True,
         progress=progress,
     )
-    for file, content in job.lists(flags).items():
-        publish_bytes(report.path / MANIFEST_DIR / file, content)
+    root = read_root(report.path)
+    root = dataclasses.replace(root, built={**root.built, MATCH: job.origin(flags)})
+    publish_bytes(report.path / ROOT_FILE, root_file(root))
     replace_folder(report.path, final, overwrite=overwrite)
     for left_over in final.parent.glob(f".{subset}.*.matching"):
         shutil.rmtree(left_over, ignore_errors=True)
@@ -215,13 +220,10 @@ def read_sources(catalog: Catalog) -> dict[str, Any]:
     FormatError
         If it is no such tree.
     """
-    path = catalog.path / MANIFEST_DIR / MATCH_FILE
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError as error:
-        raise FormatError(str(path), "what a tree was matched of", "no such file") from error
-    how, *sources = (parse_json(line, str(path)) for line in lines)
-    return {"match": how, "sources": sources}
+    told = catalog.root.built.get(MATCH)
+    if not isinstance(told, dict) or set(told) != {MATCH, "sources"}:
+        raise FormatError(str(catalog.path), "a tree made of a match", "another")
+    return told
 
 
 class _Job:
@@ -243,7 +245,11 @@ class _Job:
         self._order = np.lexsort((observed, ang2pix(sample.ra, sample.dec, 29)))
         self.licences = {n: str(c.facts["licence"]) for n, c in self._contents.items()}
         declared = merged_survey(
-            self._contents, self._declared(), subset=subset, matched=self._sentence()
+            self._contents,
+            self._declared(),
+            subset=subset,
+            matched=self._sentence(),
+            partial={name for name, rows in self._rows.items() if (rows < 0).any()},
         )
         self.survey = dataclasses.replace(declared, units=lambda _: self.units(), read=self._read)
         self.fingerprint = hash_of_rows(*self._rows.values(), *self._own.values())
@@ -286,6 +292,10 @@ class _Job:
             _, where, times = np.unique(rows[there], return_inverse=True, return_counts=True)
             counts[there] = times[where]
             own |= {f"has_{name}": there, f"row_{name}": rows, f"n_rows_{name}": counts}
+            if not there.all():
+                for n_entries in entry_counts(self._contents[name]):
+                    repeated = np.repeat(there[:, None], n_entries, axis=1)
+                    own[entry_column(name, n_entries)] = repeated
         return own
 
     def _identifiers(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -311,7 +321,8 @@ class _Job:
         for name, values in self._own.items():
             doc, unit = self._doc(name)
             dtype = f"S{values.dtype.itemsize}" if values.dtype.kind == "S" else str(values.dtype)
-            columns.append(Column(name, dtype, doc, unit=unit, derived=True))
+            shape = values.shape[1:]
+            columns.append(Column(name, dtype, doc, shape=shape, unit=unit, derived=True))
         return columns
 
     def _doc(self, name: str) -> tuple[str, str]:
@@ -331,6 +342,11 @@ class _Job:
             case "chance":
                 return "Probability that an unrelated object lies as near, from the density.", ""
             case "has":
+                if self._own[name].ndim > 1:
+                    return (
+                        f"The same as has_{side.rpartition('_')[0]}, for each entry of lists.",
+                        "",
+                    )
                 return f"Whether {side} has a part in the row.", ""
             case "row":
                 return f"Row number of the object in the source {side}, -1 for none.", ""
@@ -387,32 +403,24 @@ class _Job:
 
     # -- what the tree says of itself
 
-    def lists(self, flags: tuple[str, ...]) -> dict[str, bytes]:
-        """Write the lists beside the manifests: the inputs, and what was matched how."""
+    def origin(self, flags: tuple[str, ...]) -> dict[str, Any]:
+        """Say how the rows were matched, and what they were made of."""
         meta = self._sample.catalog.meta
         keys = ("match_radius_arcsec", "find", "join", "anchor", "on", "epochs", "summary")
         how = {key: meta[key] for key in keys if meta.get(key) is not None}
         how |= {"n_rows": len(self._sample), "licence_flags": list(flags)}
-        inputs, sources = [], []
-        for (name, content), side in zip(
-            self._contents.items(), self._sample.sides.values(), strict=True
-        ):
+        sources = []
+        contents = zip(self._contents.items(), self._sample.sides.values(), strict=True)
+        for (name, content), side in contents:
             rows = self._rows[name]
-            facts = dict(content.facts)
-            inputs.append({"unit": name, "path": facts.pop("path"), "size": facts.pop("size")})
             counts = {
                 "n_objects": len(side),
                 "n_matched": len(np.unique(rows[rows >= 0])),
                 "n_rows": int(np.count_nonzero(rows >= 0)),
             }
             told = {key: content.described.get(key, "") for key in ("citation", "acknowledgement")}
-            facts["licence"] = facts.get("licence") or UNKNOWN
-            sources.append({"name": name, **facts, **counts, **told})
-        return {INPUTS_FILE: _lines(inputs), MATCH_FILE: _lines([how, *sources])}
-
-
-def _lines(entries: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
+            sources.append({"name": name, **content.facts, **counts, **told})
+        return {MATCH: how, "sources": sources}
 
 
 def _nbytes(values: Any) -> int:

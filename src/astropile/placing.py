@@ -27,6 +27,9 @@ from astropile.publish import publish_bytes
 from astropile.schema import Ragged, Rejected, Survey
 from astropile.spool import Spool
 
+RELEASE_NBYTES: Final = 64 * 2**20
+"""Pages of the spool are let go of when so much of it may have been mapped."""
+
 REPEATED: Final = "observation_id is repeated"
 
 
@@ -178,6 +181,7 @@ class Placed:
             ]
             return Ragged.of(parts, flat=is_flat(column, ragged))
         out: NDArray[Any] | None = None
+        touched = 0
         by_block = np.argsort(objects.block, kind="stable")
         edges = np.flatnonzero(np.diff(objects.block[by_block])) + 1
         for group in np.split(by_block, edges):
@@ -185,6 +189,11 @@ class Placed:
             if out is None:
                 out = np.empty((len(objects), *values.shape[1:]), values.dtype)
             out[group] = values[objects.row[group]]
+            # The system maps more than is asked for, up to the whole block.
+            touched += values.nbytes
+            if touched > RELEASE_NBYTES:
+                self.spool.release()
+                touched = 0
         assert out is not None
         return out
 
@@ -342,7 +351,10 @@ class _Placing:
             for turn, (block, start, stop) in enumerate(self._spool.units[key]["spans"]):
                 spans.setdefault(block, []).append((number, turn, start, stop))
         before = len(self.rejected)
-        parts = [self._block(block, members) for block, members in spans.items()]
+        parts = []
+        for block, members in spans.items():
+            parts.append(self._block(block, members))
+            self._spool.release()
         # Which units share a block, and so their order here, differs from run to run.
         self.rejected[before:] = sorted(
             self.rejected[before:], key=lambda entry: (entry[0], entry[1].reason, entry[1].key)

@@ -112,6 +112,7 @@ def write_one(writing: Writing, ipix: int, first: int, last: int) -> int:
         for start, stop in itertools.pairwise(edges):
             some = placed.objects.take(slice(start, stop))
             columns = placed.columns(some, native)
+            placed.spool.release()
             yield columns, placed.common(columns, np.full(len(some), ipix))
             del columns
             placed.spool.release()

@@ -140,7 +140,7 @@ def test_it_is_matched_again(trees, packaged, tmp_path):  # noqa: F811
     """With a third survey, and packaged again: names nest, values are the first source's."""
     third = dataclasses.replace(toy.SURVEY, name="third", survey="THIRD")
     folder = build(third, {**trees.batch_left}, tmp_path / "c")
-    again = match_surveys(packaged, folder, match_radius=1.0)
+    again = match_surveys(packaged, folder, match_radius=1.0, find="mutual")
     path = save_tree(again, tmp_path / "three", progress=False).path
     assert sound(path, trees.left)
     tree = astropile.open_catalog(path)

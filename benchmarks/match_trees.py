@@ -345,7 +345,8 @@ def compare(name: str, n: tuple[int, int], folder: Path, options: argparse.Names
     prepare(folder, *skies(name, *n))
     expected: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
     runs: dict[str, list[dict[str, float]]] = {program: [] for program in options.peers}
-    notes = {}
+    bases: dict[bool, float] = {}
+    sizes = " x ".join(f"{rows:,d}" for rows in n)
     for repeat in range(options.repeats):
         for program in options.peers:
             python = options.lsdb_python if program.startswith("lsdb") else sys.executable
@@ -353,21 +354,21 @@ def compare(name: str, n: tuple[int, int], folder: Path, options: argparse.Names
             runs[program].append(facts)
             if program == "astropile":
                 expected = pairs
-                notes[program] = f"{len(pairs[0]):,} pairs"
-            elif not repeat:
-                notes[program] = difference(expected, pairs)
-    bases: dict[bool, float] = {}
-    sizes = " x ".join(f"{rows:,d}" for rows in n)
-    for program, facts in runs.items():
-        cpu, wall, peak = (
-            statistics.median(run[key] for run in facts) for key in ("cpu", "wall", "peak")
-        )
-        base = bases.setdefault(program.endswith("_disk"), cpu)
-        print(
-            f"{name:9s} {sizes:>23s} {program:15s} {cpu:9.4f} {cpu / base:7.1f} {wall:8.3f} "
-            f"{peak:9.0f}   {notes[program]}",
-            flush=True,
-        )
+            if repeat < options.repeats - 1:
+                continue
+            note = difference(expected, pairs)
+            if program == "astropile":
+                note = f"{len(pairs[0]):,} pairs"
+            cpu, wall, peak = (
+                statistics.median(run[key] for run in runs[program])
+                for key in ("cpu", "wall", "peak")
+            )
+            base = bases.setdefault(program.endswith("_disk"), cpu)
+            print(
+                f"{name:9s} {sizes:>23s} {program:15s} {cpu:9.4f} {cpu / base:7.1f} {wall:8.3f} "
+                f"{peak:9.0f}   {note}",
+                flush=True,
+            )
     shutil.rmtree(folder)
 
 

@@ -40,6 +40,7 @@ FULL_SKY_DEG2 = 41253.0
 EVERYWHERE = (-90.0, 90.0)
 NO_ROWS: Ints = np.empty(0, np.int64)
 NO_ROWS.flags.writeable = False
+NO_COSINES: Floats = np.empty(0)
 
 LEFT_BLOCK = 1 << 22
 """Left rows handled at a time, or as many as the right side has if those are more."""
@@ -181,6 +182,7 @@ def build_index(side: Side, options: SearchOptions) -> SkyIndex:
         points,
         cells=np.zeros(n_cells, kind),
         following=np.empty(len(points.ra), kind),
+        cos_dec=_kernel.cosines(points.dec) if _are_many_near(side, options) else NO_COSINES,
         crowds=Crowds(np.empty((0, 5)), np.empty((0, 3), np.int64), np.zeros(0, kind)),
         trees=Trees(np.empty((0, 4)), np.empty((0, 6)), np.empty((0, 3), np.int64)),
     )
@@ -232,6 +234,12 @@ def _with_trees(index: SkyIndex, crowded: Ints, sizes: Ints, dense: Ints, thread
         grow = partial(_kernel.grow_trees, index, cells, chosen, *where)
         _run([partial(grow, *piece) for piece in _slices(len(chosen), threads)])
     return index
+
+
+def _are_many_near(side: Side, options: SearchOptions) -> bool:
+    """Tell whether more than one point lies within reach of a place, on average."""
+    area = max(side.bounds.area_deg2, options.reach_deg**2)
+    return side.n_valid * math.pi * options.reach_deg**2 > area
 
 
 def _is_in_order(ra: Floats, dec: Floats, n_valid: int) -> bool:

@@ -123,6 +123,8 @@ class Work(NamedTuple):
     root_node: Ints
     nodes: Ints
     distance: Floats
+    cos_dec: Floats  # of each query, once it is known
+    most: Floats  # the bound on the haversine of each query
 
 
 class SkyIndex(NamedTuple):
@@ -132,6 +134,7 @@ class SkyIndex(NamedTuple):
     points: Points
     cells: Ints  # of each its first point + 1, 0 if it is empty, or see `_crowd` and `_tree`
     following: Ints  # of each point the next one of its cell + 1, or 0
+    cos_dec: Floats  # of each point; empty where a query has to do with few
     crowds: Crowds
     trees: Trees
 
@@ -826,7 +829,9 @@ def _list_crowds(
     (ra_origin, dec_origin, inverse_height), _, padding, _, _, window = index.grid
     box, shape, subcells = index.crowds
     query_ra, query_dec, _, _ = queries
-    _, crowd_query, crowd_number, chain_query, chain_point, root_query, root_node, _, _ = work
+    crowd_query, crowd_number = work.crowd_query, work.crowd_number
+    chain_query, chain_point = work.chain_query, work.chain_point
+    root_query, root_node = work.root_query, work.root_node
     for i in range(n_crowds):
         if max(n_chains, n_roots, n_crowds) > len(chain_query) - MOST_CELLS:
             return FULL, ZERO
@@ -870,10 +875,12 @@ def _list_work(
 
     Returns how many of both there are.
     """
-    grid, _, cells, _, _, _ = index
+    grid, cells = index.grid, index.cells
     (ra_origin, dec_origin, inverse_height), extent, padding, first_cell, scale, window = grid
     query_ra, query_dec, _, _ = queries
-    home, crowd_query, crowd_number, chain_query, chain_point, root_query, root_node, _, _ = work
+    home, crowd_query, crowd_number = work.home, work.crowd_query, work.crowd_number
+    chain_query, chain_point = work.chain_query, work.chain_point
+    root_query, root_node = work.root_query, work.root_node
     last_row = len(scale) - 1
     dec_low = dec_origin - reach_deg
     dec_high = dec_origin + (last_row + 1) / inverse_height + reach_deg
@@ -955,7 +962,10 @@ def _measure(
     queries: Points,
     reach_arcsec: float,
     limits: Limits,
+    first: int,
+    last: int,
     n_near: int,
+    work: Work,
     found_query: Ints,
     found_row: Ints,
     found_separation: Floats,
@@ -963,16 +973,22 @@ def _measure(
     """Keep of the first pairs of query and point those within reach, with their separation."""
     point_ra, point_dec, point_row, first_row = index.points
     query_ra, query_dec, query_row, first_query = queries
-    radius, least, _, excludes_itself = limits
-    most = _bound(reach_arcsec)
+    radius, least, wanted, excludes_itself = limits
+    known, cos_query, most = index.cos_dec, work.cos_dec, work.most
+    cos_query[: last - first] = -1.0
+    most[: last - first] = _bound(reach_arcsec)
     n = 0
     for i in range(n_near):
         q, p = found_query[i], found_row[i]
         ra, dec = _clean(query_ra[q], query_dec[q])
         ra_p, dec_p = _clean(point_ra[p], point_dec[p])
-        turn, across = _short_way(ra - ra_p), _cos_dec(dec) * _cos_dec(dec_p)
+        k = q - first
+        if cos_query[k] < 0.0:
+            cos_query[k] = _cos_dec(dec)
+        turn = _short_way(ra - ra_p)
+        across = cos_query[k] * (known[p] if len(known) > 0 else _cos_dec(dec_p))
         haversine = _haversine(dec - dec_p, turn, across)
-        if haversine > most:
+        if haversine > most[k]:
             continue
         # The bound let through what rounding puts outside; that counts as on the edge.
         separation = min(_separation(haversine, dec + dec_p, turn, across), radius)
@@ -982,7 +998,18 @@ def _measure(
             continue
         found_query[n], found_row[n], found_separation[n] = q, row, separation
         n += 1
+        if wanted == 1:
+            most[k] = min(most[k], haversine * SLACK)
     return n
+
+
+@_compiled
+def cosines(dec: Floats) -> Floats:
+    """Return the cosines of declinations, as they are taken elsewhere."""
+    cos_dec = np.empty(len(dec))
+    for i in range(len(dec)):
+        cos_dec[i] = _cos_dec(dec[i])
+    return cos_dec
 
 
 @_compiled
@@ -1009,7 +1036,10 @@ def _find(
     )  # fmt: skip
     if n == FULL:
         return int(FULL)
-    n = _measure(index, queries, reach_arcsec, limits, n, found_query, found_row, found_separation)
+    n = _measure(
+        index, queries, reach_arcsec, limits, first, last, n, work,
+        found_query, found_row, found_separation,
+    )  # fmt: skip
     state = (ZERO, _bound(reach_arcsec), reach_deg)
     i = 0
     while i < n_roots:
@@ -1098,6 +1128,7 @@ def search(
         np.empty(room, np.int64), np.empty(room, np.int64),
         np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64),
         np.empty(room, np.int64), np.empty(MOST_CELLS, np.int64), np.empty(MOST_CELLS),
+        np.empty(BLOCK), np.empty(BLOCK),
     )  # fmt: skip
     found_query, found_row = np.empty(room, np.int64), np.empty(room, np.int64)
     found_separation = np.empty(room)

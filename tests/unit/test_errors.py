@@ -46,7 +46,7 @@ def test_pickles(error):
 
 def test_sentences():
     """The sentence names the nearest thing there is."""
-    assert str(ALL[6]) == ("no survey named 'dessi'; did you mean 'desi'? Known surveys: desi, hsc")
+    assert str(ALL[7]) == ("no survey named 'dessi'; did you mean 'desi'? Known surveys: desi, hsc")
     assert str(ALL[0]) == (
         "column 'FLUX' in toy-001.fits: expected float32 (n, 7781), found float32 (3, 5)"
     )

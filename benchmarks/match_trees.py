@@ -428,7 +428,8 @@ def main() -> None:
         sizes.append((10_000, 10_000_000))
     with tempfile.TemporaryDirectory(prefix="astropile-bench-") as scratch:
         folder = Path(scratch)
-        prepare(folder / "warm", *skies("uniform", 3000, 3000))
+        # Crowded, lopsided and long enough for every compiled function to be loaded.
+        prepare(folder / "warm", *skies("clump", 3000, 60_000))
         if sizes:
             print(
                 f"{'sky':9s} {'rows':>23s} {'program':15s} {'CPU s':>9s} {'ratio':>7s} "

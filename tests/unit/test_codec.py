@@ -3,6 +3,7 @@
 import io
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -148,3 +149,18 @@ def test_cut_short(share):
     packed = encode_chunk(values_of("few", "<f4", 3000))
     with pytest.raises(ValueError, match="chunk"):
         decode_chunk(packed[: int(share * len(packed))], np.empty(3000, "<f4"))
+
+
+def test_same_values_same_bytes():
+    """What memory held before, and other threads, make no difference to a chunk's bytes."""
+    rng = np.random.default_rng(3)
+    chunks = [rng.integers(0, rng.integers(2, 200), rng.integers(300, 4000)) for _ in range(40)]
+    chunks = [chunk.astype("i4") for chunk in chunks]
+    expected = [encode_chunk(chunk) for chunk in chunks]
+
+    def differing(seed):
+        order = np.random.default_rng(seed).permutation(np.repeat(np.arange(40), 30))
+        return [k for k in order if encode_chunk(chunks[k].copy()) != expected[k]]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(differing, range(4))) == [[]] * 4

@@ -146,7 +146,7 @@ def source_block(survey: Survey, columns: Columns, n: int, source: Any) -> Block
     Block
         One item per object, or one for all.
     """
-    return _Objects(survey, columns, n)._block(source)
+    return _Objects(survey, columns, n).block(source)
 
 
 def standard_records(table: pa.Table) -> list[dict[str, Any]]:
@@ -235,13 +235,13 @@ class _Objects:
                 return list_of(counts, self.n, items)
             case tuple():
                 return self._records(alias, kind.value_type)
-        return _as_type(to_arrow(self._block(alias).spread(1, self.n)), kind)
+        return _as_type(to_arrow(self.block(alias).spread(1, self.n)), kind)
 
     def _record_list(self, alias: RecordList, kind: pa.DataType) -> tuple[Lengths, pa.Array]:
         """Give the entries of all objects one after another, and how many each object has."""
         axis = entry_dim(self.survey, alias, "")
-        blocks = {id(source): self._block(source) for source in sources(alias.fields)}
-        flags = self._block(alias.where) if alias.where else None
+        blocks = {id(source): self.block(source) for source in sources(alias.fields)}
+        flags = self.block(alias.where) if alias.where else None
         counts = flags.dims[0] if flags else self._counts(alias, axis, blocks)
         n_entries = count_values((counts,), self.n)
 
@@ -307,7 +307,7 @@ class _Objects:
             entries = entries.take(pa.array(ranges(starts.reshape(-1), table.reshape(-1))))
         return list_of(table.sum(axis=1), self.n, entries)
 
-    def _block(self, source: Any) -> Block:
+    def block(self, source: Any) -> Block:
         """Give the values of a source, one item per object or one for all."""
         match source:
             case str():
@@ -315,7 +315,7 @@ class _Objects:
             case Constant():
                 return _constant(source)
             case Stack(members):
-                return _stack([self._block(member) for member in members], self.n)
+                return _stack([self.block(member) for member in members], self.n)
             case Formula():
                 return self._formula(source)
             case BadPixels(name):

@@ -105,7 +105,7 @@ def measure_fwhm(psf: Array) -> Array:
     -------
     numpy.ndarray or torch.Tensor, shape (...), float64
         FWHM of the Gaussian that matches each [pixel], the geometric mean of both axes; NaN if
-        there is none.
+        there is none, as for a star in one pixel.
 
     Notes
     -----
@@ -306,7 +306,8 @@ def homogenise(
     ------
     SampleError
         If a target is narrower than a PSF: images are not sharpened, since that makes noise of
-        what the PSF has taken away. Also what `matching_kernel` and `convolve` refuse.
+        what the PSF has taken away. If a PSF has no width, as one that is badly sampled. Also what
+        `matching_kernel` and `convolve` refuse.
 
     Notes
     -----
@@ -391,8 +392,12 @@ def _convolved(xp: Any, values: Array, kernel: Array) -> Array:
 
 
 def _refuse_to_sharpen(xp: Any, fwhm: Array, wanted: Array) -> None:
-    narrower = ~(wanted >= fwhm * (1 - 1e-4))
-    if bool(xp.any(narrower)):
+    for name, widths in (("psf", fwhm), ("target", wanted)):
+        if not bool(xp.all(xp.isfinite(widths))):
+            raise SampleError(
+                name, "a PSF whose width can be measured, of two pixels or more", "another"
+            )
+    if bool(xp.any(wanted < fwhm * (1 - 1e-4))):
         raise SampleError(
             "target",
             f"a PSF at least as wide as that of every image, {float(xp.max(fwhm)):.4g} pixels",

@@ -4,6 +4,7 @@ Streams of batches for training: any row is one read, so a full shuffle costs no
 `docs/how-to/train.md` shows them at work.
 """
 
+from astropile.streams.mixture import Mixture
 from astropile.streams.stream import Stream
 
-__all__ = ["Stream"]
+__all__ = ["Mixture", "Stream"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -17,13 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from astropile.errors import SampleError
 from astropile.schema import Ragged
 from astropile.streams.ahead import read_ahead
+from astropile.streams.batches import Batches, Part, State, Task, among, at_least
 from astropile.streams.order import BlockShuffled, InOrder, Order, Shuffled, key_of
 from astropile.streams.rooms import Rooms, as_tensors
 from astropile.streams.sharing import Last, Share, Step
 from astropile.streams.source import Arrays, Batch, Rows, hash_of, open_source
 
 Shuffle: TypeAlias = Literal["full", "blocks"] | None
-Task: TypeAlias = Callable[[int], Any]
 
 _STATE_VERSION: Final = 1
 
@@ -37,73 +36,12 @@ class Ticket:
     ----------
     step : Step
         Which positions.
-    after : object
+    after : tuple
         Where the stream stands when it was given out.
     """
 
     step: Step
-    after: Any
-
-
-class Batches(ABC):
-    """
-    What gives batches in an order that is known beforehand, and can be gone on with.
-
-    Iterating begins at the epoch's start, or once at the state that was loaded, and ends with
-    the epoch.
-    """
-
-    prefetch: int
-    threads: int
-    _state: Any
-    _loaded: bool
-
-    @abstractmethod
-    def _start(self) -> Any:
-        """Say where the epoch begins."""
-
-    @abstractmethod
-    def _end(self, start: Any) -> Any:
-        """Say where a stream stands that went from `start` to the end of the epoch."""
-
-    @abstractmethod
-    def _tasks(
-        self, start: Any, part: tuple[int, int], *, copy: bool
-    ) -> Generator[tuple[Any, Task], None, None]:
-        """List the batches from `start` on, each k-th of n, with what reads them."""
-
-    @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
-        """Say where the stream stands."""
-
-    @abstractmethod
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration begin at a state."""
-
-    def __iter__(self) -> Iterator[Any]:
-        start = self._state if self._loaded else self._start()
-        self._loaded, self._state = False, start
-        with contextlib.closing(self._part(start, (0, 1))) as batches:
-            for after, batch in batches:
-                self._state = after
-                yield batch
-        self._state = self._end(start)
-
-    def _part(
-        self, start: Any, part: tuple[int, int], *, copy: bool = False
-    ) -> Generator[Any, None, None]:
-        """Give every n-th batch with the state after it, read ahead unless it is a part."""
-        prefetch = self.prefetch if part == (0, 1) else 0
-        with contextlib.closing(self._tasks(start, part, copy=copy)) as tasks:
-            runs = (partial(_run, after, task) for after, task in tasks)
-            with contextlib.closing(
-                read_ahead(runs, prefetch=prefetch, threads=self.threads)
-            ) as found:
-                yield from found
-
-
-def _run(after: Any, task: Task, number: int) -> tuple[Any, Any]:
-    return after, task(number)
+    after: State
 
 
 class Stream(Batches):
@@ -188,10 +126,10 @@ class Stream(Batches):
         pin_memory: bool = False,
         copy: bool = False,
     ) -> None:
-        _among("shuffle", shuffle, ("full", "blocks", None))
-        _among("format", format, ("numpy", "torch"))
-        _at_least("prefetch", prefetch, 0)
-        _at_least("threads", threads, 1)
+        among("shuffle", shuffle, ("full", "blocks", None))
+        among("format", format, ("numpy", "torch"))
+        at_least("prefetch", prefetch, 0)
+        at_least("threads", threads, 1)
         if pin_memory and format != "torch":
             raise SampleError("pin_memory", "format='torch'", f"format={format!r}")
         self.source = open_source(source, columns)
@@ -243,11 +181,6 @@ class Stream(Batches):
     # Where it stands
 
     @property
-    def epoch(self) -> int:
-        """Epoch of the next batch."""
-        return int(self._state[0])
-
-    @property
     def position(self) -> int:
         """Rows that all ranks together have been given of this epoch."""
         return int(self._state[1])
@@ -266,52 +199,18 @@ class Stream(Batches):
         SampleError
             If it is negative.
         """
-        _at_least("epoch", epoch, 0)
+        at_least("epoch", epoch, 0)
         self._state, self._loaded = (int(epoch), 0), False
 
-    def state_dict(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """
-        Say where the stream stands: after the last batch that was given out.
+        Say what must be the same for a position to mean the same row.
 
         Returns
         -------
         dict
-            Numbers and texts, for JSON or a checkpoint. It is the same on all ranks that were
-            given as many batches, and holds for any number of ranks and any `batch_size`.
+            The data, the rows chosen, the order.
         """
-        return {**self._identity, "epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """
-        Let the next iteration begin where another stood.
-
-        Parameters
-        ----------
-        state : mapping
-            What `state_dict` gave.
-
-        Raises
-        ------
-        SampleError
-            If it is of other data or another order.
-        """
-        for name, own in self._identity.items():
-            if name not in state or state[name] != own:
-                raise SampleError(f"state[{name!r}]", repr(own), repr(state.get(name)))
-        self._state = self._checked(state)
-        self._loaded = True
-
-    def _checked(self, state: Mapping[str, Any]) -> tuple[int, int]:
-        epoch, position = state.get("epoch"), state.get("position")
-        if not isinstance(epoch, int) or epoch < 0:
-            raise SampleError("state['epoch']", "an epoch", repr(epoch))
-        if not isinstance(position, int) or not 0 <= position <= self.n_rows:
-            raise SampleError("state['position']", f"0 to {self.n_rows}", repr(position))
-        return epoch, position
-
-    @property
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same for a position to mean the same row."""
         order: list[Any] = [self.shuffle, self.seed]
         if self.shuffle == "blocks":
             order += [self.block_rows, self.pool_blocks]
@@ -321,6 +220,40 @@ class Stream(Batches):
             "rows": "all" if self.rows is None else hash_of(self.rows),
             "order": order,
         }
+
+    _facts = facts
+
+    def _as_dict(self, state: State) -> dict[str, Any]:
+        return {"epoch": state[0], "position": state[1]}
+
+    def _from_dict(self, state: Mapping[str, Any]) -> State:
+        return self.checked(state)
+
+    def checked(self, state: Mapping[str, Any]) -> tuple[int, int]:
+        """
+        Read the epoch and position of a state.
+
+        Parameters
+        ----------
+        state : mapping
+            With ``epoch`` and ``position``.
+
+        Returns
+        -------
+        epoch, position : int
+            The same.
+
+        Raises
+        ------
+        SampleError
+            If they cannot be those of this stream.
+        """
+        epoch, position = state.get("epoch"), state.get("position")
+        if not isinstance(epoch, int) or epoch < 0:
+            raise SampleError("state['epoch']", "an epoch", repr(epoch))
+        if not isinstance(position, int) or not 0 <= position <= self.n_rows:
+            raise SampleError("state['position']", f"0 to {self.n_rows}", repr(position))
+        return epoch, position
 
     def with_share(self, rank: int, world_size: int) -> Self:
         """
@@ -349,19 +282,23 @@ class Stream(Batches):
             self.shuffle, self.n_rows, self.seed, epoch, self.block_rows, self.pool_blocks
         )
 
-    def _start(self) -> tuple[int, int]:
+    def _start(self) -> State:
         return self.epoch, 0
 
-    def _end(self, start: tuple[int, int]) -> tuple[int, int]:
+    def _end(self, start: State) -> State:
         return start[0] + 1, 0
 
-    def tickets(self, start: tuple[int, int]) -> Iterator[Ticket]:
+    def plan(self, start: State) -> Iterator[State]:
+        """List where the stream stands after each batch of this rank."""
+        return (ticket.after for ticket in self.tickets(start))
+
+    def tickets(self, start: State) -> Iterator[Ticket]:
         """
         List the batches from a place to the end of its epoch.
 
         Parameters
         ----------
-        start : tuple of int
+        start : tuple
             Epoch and position.
 
         Yields
@@ -376,13 +313,14 @@ class Stream(Batches):
                 yield Ticket(step, (epoch + 1, 0) if done else (epoch, step.after))
 
     def _tasks(
-        self, start: tuple[int, int], part: tuple[int, int], *, copy: bool
-    ) -> Generator[tuple[Any, Task], None, None]:
-        mine = itertools.islice(self.tickets(start), part[0], None, part[1])
-        return self.tasks(mine, copy=copy)
+        self, start: State, part: Part, *, fresh: bool
+    ) -> Generator[tuple[State, Task], None, None]:
+        return self.tasks(
+            itertools.islice(self.tickets(start), part[0], None, part[1]), fresh=fresh
+        )
 
     def tasks(
-        self, tickets: Iterable[Ticket], *, copy: bool = False
+        self, tickets: Iterable[Ticket], *, fresh: bool = False
     ) -> Generator[tuple[Any, Task], None, None]:
         """
         Say what reads some batches.
@@ -391,7 +329,7 @@ class Stream(Batches):
         ----------
         tickets : iterable of Ticket
             The batches.
-        copy : bool
+        fresh : bool
             Give each memory of its own even if the stream does not.
 
         Yields
@@ -402,7 +340,7 @@ class Stream(Batches):
             Given the number of a room, reads and returns the batch.
         """
         rooms = Rooms(self.share.batch_size, pinned=self.pin_memory)
-        fresh = copy or self.copy
+        fresh = fresh or self.copy
         if self.shuffle != "blocks":
             for ticket in tickets:
                 yield ticket.after, partial(self._read, ticket.step, rooms, fresh=fresh)
@@ -518,13 +456,3 @@ def _checked_rows(rows: ArrayLike, n: int) -> Rows:
     if bad.any():
         raise SampleError("rows", f"numbers from 0 to {n - 1}", str(chosen[bad][0]))
     return chosen.astype(np.int64)
-
-
-def _among(name: str, value: Any, known: tuple[Any, ...]) -> None:
-    if value not in known:
-        raise SampleError(name, " or ".join(map(repr, known)), repr(value))
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise SampleError(name, f"at least {least}", str(value))

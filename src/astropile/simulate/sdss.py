@@ -50,7 +50,7 @@ RUN, CAMCOL, FIELD = 2125, 1, 18
 _BRIGHTSKY, _NODATA = 1 << 23, 1 << 24
 
 
-def write(native_path: Path, galaxies: Galaxies, *, seed: int) -> None:
+def write(native_path: Path, galaxies: Galaxies, *, seed: int, only_plates: bool = False) -> None:
     """
     Write the galaxies as SDSS would have published their spectra.
 
@@ -62,6 +62,9 @@ def write(native_path: Path, galaxies: Galaxies, *, seed: int) -> None:
         What is observed.
     seed : int
         Seed of the noise.
+    only_plates : bool
+        Write all of them as spPlate files: a file for each galaxy, with its table of some
+        hundred columns, takes a hundred times as long to write and to read.
     """
     rng = np.random.default_rng([seed, 20])
     offset = rng.normal(0.0, _SCATTER_ARCSEC / 3600.0, (2, len(galaxies)))
@@ -70,7 +73,7 @@ def write(native_path: Path, galaxies: Galaxies, *, seed: int) -> None:
     on_plates: list[tuple[int, dict[str, Any], dict[str, NDArray[Any]]]] = []
     for row in range(len(galaxies)):
         fibre = row + 1
-        form = row % 3
+        form = 2 if only_plates else row % 3
         plate, mjd, run2d = ((412, 52258, _LEGACY), (7338, 57859, _EBOSS), (266, 0, _LEGACY))[form]
         if form == 2:
             # One plate, two nights: the spectra of either are in their own file.

@@ -33,7 +33,7 @@ _NMGY_PER_COUNT: Final = (0.0103, 0.0037, 0.0048, 0.0066, 0.0318)
 _SKY_COUNTS: Final = (40.0, 75.0, 130.0, 150.0, 90.0)
 
 
-def write(native_path: Path, galaxies: Galaxies, *, seed: int) -> None:
+def write(native_path: Path, galaxies: Galaxies, *, seed: int, field: int = FIELD) -> None:
     """
     Write the galaxies as the SDSS imaging survey would have published them.
 
@@ -45,6 +45,8 @@ def write(native_path: Path, galaxies: Galaxies, *, seed: int) -> None:
         What is observed; those too far from their middle for one field are left out.
     seed : int
         Seed of the noise.
+    field : int
+        Number of the field: with others, more fields can be written beside this one.
     """
     rng = np.random.default_rng([seed, 21])
     centre = _middle(galaxies)
@@ -72,15 +74,15 @@ def write(native_path: Path, galaxies: Galaxies, *, seed: int) -> None:
             band=band,
         )
         image, calibration, sky = _expose(north_up[:, ::-1].T, band, rng)
-        header = _header(band, centre, (n_rows, n_columns), shift)
+        header = _header(band, field, centre, (n_rows, n_columns), shift)
         _write_frame(
-            frames / f"frame-{band}-{RUN:06d}-{CAMCOL}-{FIELD:04d}.fits",
+            frames / f"frame-{band}-{RUN:06d}-{CAMCOL}-{field:04d}.fits",
             header,
             image,
             calibration,
             sky,
         )
-    _write_objects(native_path, galaxies, np.flatnonzero(inside), rng)
+    _write_objects(native_path, field, galaxies, np.flatnonzero(inside), rng)
 
 
 def _middle(galaxies: Galaxies) -> tuple[float, float]:
@@ -131,7 +133,11 @@ def _places(n_pixels: int) -> NDArray[np.float64]:
 
 
 def _header(
-    band: str, centre: tuple[float, float], shape: tuple[int, int], shift: tuple[float, float]
+    band: str,
+    field: int,
+    centre: tuple[float, float],
+    shape: tuple[int, int],
+    shift: tuple[float, float],
 ) -> Any:
     from astropy.io import fits
 
@@ -143,7 +149,7 @@ def _header(
     header["DEC"] = (round(centre[1]) * 1.0, "1st row - Declination of telescope boresight (d")
     header["ORIGIN"] = "SDSS"
     header["RUN"] = (RUN, "Run number")
-    header["FRAME"] = (FIELD, "Frame sequence number within the run")
+    header["FRAME"] = (field, "Frame sequence number within the run")
     header["CAMCOL"] = (CAMCOL, "column in the imaging camera")
     header["FILTER"] = (band, "filter used")
     header["RERUN"] = ("301", "rerun")
@@ -186,7 +192,7 @@ def _write_frame(
             fits.Column("RERUN", "3A", array=["301"]),
             fits.Column("CAMCOL", "J", array=[CAMCOL]),
             fits.Column("FILTER", "A", array=[header["FILTER"]]),
-            fits.Column("FIELD", "J", array=[FIELD]),
+            fits.Column("FIELD", "J", array=[header["FRAME"]]),
         ]
     )
     hdus = [fits.PrimaryHDU(image, header=header), fits.ImageHDU(calibration), grid, astrometry]
@@ -199,7 +205,7 @@ def _write_frame(
 
 
 def _write_objects(
-    root: Path, galaxies: Galaxies, rows: NDArray[np.int64], rng: np.random.Generator
+    root: Path, field: int, galaxies: Galaxies, rows: NDArray[np.int64], rng: np.random.Generator
 ) -> None:
     from astropy.io import fits
 
@@ -207,14 +213,14 @@ def _write_objects(
     for row in rows:
         flux = 10.0 ** (-0.4 * (galaxies.mag[row, : len(BANDS)] - 22.5))
         offset = rng.normal(0.0, _SCATTER_ARCSEC / 3600.0, 2)
-        identifier = photo_objid(RUN, CAMCOL, FIELD, int(row) + 1)
+        identifier = photo_objid(RUN, CAMCOL, field, int(row) + 1)
         objects.append(
             {
                 "OBJID": f"{identifier:>19d}",
                 "RUN": RUN,
                 "RERUN": "301",
                 "CAMCOL": CAMCOL,
-                "FIELD": FIELD,
+                "FIELD": field,
                 "ID": row + 1,
                 "PARENT": -1,
                 "MODE": 1,
@@ -234,12 +240,12 @@ def _write_objects(
     # A bright detection that was deblended: in every photoObj table, and no object of its own.
     objects.append(
         objects[0]
-        | {"OBJID": str(photo_objid(RUN, CAMCOL, FIELD, len(galaxies) + 1)), "MODE": 3}
+        | {"OBJID": str(photo_objid(RUN, CAMCOL, field, len(galaxies) + 1)), "MODE": 3}
         | {"ID": len(galaxies) + 1, "NCHILD": 1}
     )
     columns = (Column("OBJID", "S19", "Object."), *imaging_columns(""))
     folder = root / f"eboss/photoObj/301/{RUN}/{CAMCOL}"
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"photoObj-{RUN:06d}-{CAMCOL}-{FIELD:04d}.fits"
+    name = f"photoObj-{RUN:06d}-{CAMCOL}-{field:04d}.fits"
     hdus = [fits.PrimaryHDU(), table_hdu(objects, columns, "PHOTOOBJ")]
     fits.HDUList(hdus).writeto(folder / name, overwrite=True)

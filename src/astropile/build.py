@@ -26,7 +26,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from astropile.card import refresh_card
-from astropile.crew import Crew, forget_failures, make_crew, partition_jobs, read_all_units
+from astropile.crew import Crew, Team, forget_failures, make_crew, partition_jobs, read_all_units
 from astropile.errors import BuildError
 from astropile.placing import Rules, place
 from astropile.plan import (
@@ -37,6 +37,7 @@ from astropile.plan import (
     check_choice,
     check_inputs,
     is_built,
+    is_built_of,
     make_plan,
     make_rules,
     report_of,
@@ -147,9 +148,11 @@ def build_catalog(
     )
     rules = make_rules(plan, duplicates, tolerance)
     check_choice(plan, "changed_inputs", changed_inputs, ("refuse", "read"))
+    share: frozenset[str] = frozenset()
     if task is not None:
         _check_task(plan, task, n_workers, executor)
-        if is_built(plan):
+        share = frozenset(unit.key for unit in plan.units[task[0] - 1 :: task[1]])
+        if is_built(plan, share):
             return report_of(plan)
     if plan.final.exists() and not overwrite:
         refresh_card(plan.final.parent)
@@ -169,7 +172,7 @@ def build_catalog(
             _Build(plan, room, rules, crew, bars=bars).run(overwrite=overwrite)
     except (OSError, BuildError):
         # The others of this build may have ended it while this one was at it.
-        if task is None or not is_built(plan):
+        if task is None or not is_built(plan, share):
             raise
     finally:
         close_placed()
@@ -231,7 +234,12 @@ class _Build:
             say_done(self._plan.final, tree)
             take_final_name(tree, self._plan.final, overwrite=overwrite, durable=False)
 
-        self._each([Job("publish", partial(ending), lambda: is_built(self._plan))], here=True)
+        def is_done() -> bool:
+            # What a crew of its own has made is never there before; of a team another may end it.
+            inputs = input_lines(spool.units)
+            return isinstance(self._crew, Team) and is_built_of(self._plan, inputs)
+
+        self._each([Job("publish", partial(ending), is_done)], here=True)
 
     def _each(self, jobs: list[Job], *, here: bool) -> None:
         for _ in self._crew.run(jobs, here=here):

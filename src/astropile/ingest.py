@@ -383,17 +383,23 @@ def with_hashes(inputs: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
         The same, with ``sha256`` of each file; None for what is no file.
     """
     files = [
-        {**entry, "sha256": _hash_of(path, entry["size"], entry["mtime_ns"])}
+        {**entry, "sha256": _hash_of(path)}
         for entry, path in zip(inputs["files"], unit.paths, strict=True)
     ]
     return {**inputs, "files": files}
 
 
-@lru_cache(maxsize=1024)
-def _hash_of(path: Path, size: int | None, mtime_ns: int | None) -> str | None:
+def _hash_of(path: Path) -> str | None:
     """Hash a file; one that many units are read from is hashed once in a process."""
-    if size is None or mtime_ns is None or not path.is_file():
+    if not path.is_file():
         return None
+    stat = path.stat()
+    # Who sets the time of change back cannot set the one of the inode.
+    return _hash_once(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+@lru_cache(maxsize=1024)
+def _hash_once(path: Path, _state: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -426,9 +432,7 @@ def differences(
             found.append(f"{entry['path']} is new")
         elif was["size"] != entry["size"]:
             found.append(f"{entry['path']} had {_size(was)}, has {_size(entry)}")
-        elif was["mtime_ns"] != entry["mtime_ns"] and (
-            was.get("sha256") != _hash_of(path, entry["size"], entry["mtime_ns"])
-        ):
+        elif was["mtime_ns"] != entry["mtime_ns"] and (was.get("sha256") != _hash_of(path)):
             found.append(f"{entry['path']} was changed")
     return found + [f"{path} is no longer there" for path in were]
 

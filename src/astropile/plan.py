@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,14 @@ from typing import Any, Final
 from astropile.errors import BuildError, FormatError, TreeNotFoundError
 from astropile.facts import survey_to_json
 from astropile.healpix import check_order
-from astropile.ingest import Reading, check_declaration, differences, inputs_of, reader_hash
+from astropile.ingest import (
+    Reading,
+    check_declaration,
+    differences,
+    inputs_of,
+    reader_hash,
+    with_hashes,
+)
 from astropile.layout import INPUTS_FILE, MANIFEST_DIR, REJECTED_FILE, check_subset
 from astropile.manifest import Root, dump_json, parse_json, read_manifest, read_root
 from astropile.placing import Rules
@@ -341,7 +348,7 @@ def _listed(changed: Sequence[str]) -> str:
     return "; ".join(changed[:_SHOWN]) + more
 
 
-def is_built(plan: Plan) -> bool:
+def is_built(plan: Plan, hashed: Collection[str] = ()) -> bool:
     """
     Tell whether the subset that is there was built of the same with the same.
 
@@ -349,14 +356,35 @@ def is_built(plan: Plan) -> bool:
     ----------
     plan : Plan
         What is to be built.
+    hashed : collection of str
+        Keys of units whose files are hashed, which takes as long as to read them.
 
     Returns
     -------
     bool
         Whether it is: of the same release by the same code with the same parameters, of files of
-        the same names and sizes.
+        the same names and sizes, and the same SHA-256 where that was asked for.
     """
-    return _published(plan) is not None and not _differing(plan)
+    return _published(plan) is not None and not _differing(plan, hashed)
+
+
+def is_built_of(plan: Plan, inputs: Sequence[Mapping[str, Any]]) -> bool:
+    """
+    Tell whether the subset that is there was built of what has just been read.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is built.
+    inputs : sequence of mapping
+        The files that were read, as `astropile.writing.input_lines` lists them.
+
+    Returns
+    -------
+    bool
+        Whether it lists these, each with this SHA-256.
+    """
+    return is_built(plan) and read_list(plan.final, INPUTS_FILE) == list(inputs)
 
 
 def told_apart(plan: Plan) -> str:
@@ -378,7 +406,7 @@ def told_apart(plan: Plan) -> str:
         return ""
     differing = _differing(plan)
     if not differing:
-        return ", built of the same inputs with the same parameters"
+        return ", built of files of the same names and sizes with the same parameters"
     return f", built otherwise ({_listed(differing)})"
 
 
@@ -389,7 +417,7 @@ def _published(plan: Plan) -> Root | None:
         return None
 
 
-def _differing(plan: Plan) -> list[str]:
+def _differing(plan: Plan, hashed: Collection[str] = ()) -> list[str]:
     root = _published(plan)
     assert root is not None
     now = {**plan.built(len(plan.units)), "order": plan.order, "layout": plan.layout}
@@ -402,14 +430,18 @@ def _differing(plan: Plan) -> list[str]:
     before: dict[str, list[dict[str, Any]]] = {}
     for entry in read_list(plan.final, INPUTS_FILE):
         before.setdefault(entry["unit"], []).append(entry)
-    for key, inputs in plan.inputs.items():
-        were = {entry["path"]: entry["size"] for entry in before.pop(key, [])}
-        for entry in inputs["files"]:
-            size = were.pop(entry["path"], -1)
-            if size == -1:
+    for unit in plan.units:
+        inputs = plan.inputs[unit.key]
+        were = {entry["path"]: entry for entry in before.pop(unit.key, [])}
+        now = with_hashes(inputs, unit) if unit.key in hashed and not found else inputs
+        for entry in now["files"]:
+            was = were.pop(entry["path"], {})
+            if not was:
                 found.append(f"{entry['path']} is new")
-            elif size != entry["size"]:
-                found.append(f"{entry['path']} had {size} bytes, has {entry['size']}")
+            elif was["size"] != entry["size"]:
+                found.append(f"{entry['path']} had {was['size']} bytes, has {entry['size']}")
+            elif "sha256" in entry and entry["sha256"] != was.get("sha256"):
+                found.append(f"{entry['path']} was changed")
         found += [f"{path} is no longer among the files" for path in were]
     return found + [f"unit {key} is no longer there" for key in before]
 

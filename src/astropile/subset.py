@@ -469,7 +469,8 @@ def take_final_name(
     if _rename(tree, final):
         sync_folder(final.parent)
         return
-    if (final / ROOT_FILE).read_bytes() == (tree / ROOT_FILE).read_bytes():
+    mends = overwrite and not keep
+    if not mends and _is_same(final / ROOT_FILE, tree / ROOT_FILE):
         # Made of the same by another: what was made here is the same, byte for byte.
         shutil.rmtree(tree, ignore_errors=True)
         return
@@ -490,6 +491,10 @@ def take_final_name(
             raise
         shutil.rmtree(replaced, ignore_errors=True)
     sync_folder(final.parent)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def _rename(tree: Path, final: Path) -> bool:

@@ -385,12 +385,47 @@ def test_what_is_there_is_told_from_what_is_asked(native, tmp_path):
     """A subset that is there is not built again; it is said whether it is the same or differs."""
     tree = tmp_path / "toy"
     build_catalog(toy.SURVEY, native, tree)
-    with pytest.raises(BuildError, match="already, built of the same inputs with the same param"):
+    with pytest.raises(BuildError, match="already, built of files of the same names and sizes"):
         build_catalog(toy.SURVEY, native, tree)
     toy.write_native(native / "a.npz", toy.make_batch(7, seed=1))
     said = r"built otherwise \(order was 4; a\.npz had \d+ bytes, has \d+\)"
     with pytest.raises(BuildError, match=said):
         build_catalog(toy.SURVEY, native, tree, order=5)
+
+
+@pytest.mark.parametrize("keep_time", [True, False])
+@pytest.mark.parametrize("tasks", [[None], [(1, 1)], [(2, 2), (1, 2)]], ids=["alone", "one", "two"])
+def test_changed_content_takes_the_place(tmp_path, keep_time, tasks):
+    """Files of other content, but of the same names, sizes and even times, are built anew."""
+    batch = toy.make_batch(5, seed=1)
+    path = tmp_path / "native/a.npz"
+    tree = tmp_path / "toy"
+    toy.write_native(path, batch)
+    build_catalog(toy.SURVEY, path.parent, tree)
+    before, stat = open_catalog(tree).snapshot, path.stat()
+    toy.write_native(path, {**batch, "Z": batch["Z"] + 1})
+    assert path.stat().st_size == stat.st_size
+    if keep_time:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    # Of two tasks the second has no unit to look at, and leaves all to the first.
+    for task in tasks:
+        build_catalog(toy.SURVEY, path.parent, tree, overwrite=True, task=task)
+    after = open_catalog(tree)
+    assert after.snapshot != before
+    assert sorted(after.light(["Z"])["Z"].to_pylist()) == sorted((batch["Z"] + 1).tolist())
+    listed = json.loads((tree / "main/manifest/inputs.jsonl").read_text())
+    assert listed["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_overwriting_mends(native, tmp_path):
+    """Built anew of the same files, a damaged subset is whole again."""
+    tree = tmp_path / "toy"
+    build_catalog(toy.SURVEY, native, tree)
+    before = hashes(tree)
+    shard = min(tree.glob("main/healpix=*/*.hdf5"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    build_catalog(toy.SURVEY, native, tree, overwrite=True)
+    assert hashes(tree) == before
 
 
 def test_refused_then_mended(native, tmp_path):

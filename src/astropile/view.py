@@ -63,6 +63,7 @@ from astropile.view_types import (
 )
 
 __all__ = [
+    "BySurvey",
     "Leaf",
     "ListOf",
     "Node",
@@ -112,7 +113,7 @@ def standard_table(
         If text in a column is not UTF-8.
     """
     wanted = check_names(survey, names)
-    schema = _schema(_ById(survey), wanted)
+    schema = _schema(BySurvey(survey), wanted)
     objects = _Objects(survey, columns, n)
     try:
         arrays = [objects.field(field.name, field.type) for field in schema]
@@ -169,20 +170,27 @@ def standard_records(table: pa.Table) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True, eq=False)
-class _ById:
-    """A survey as a key: compared by identity, since the mappings in it have no hash."""
+class BySurvey:
+    """
+    A survey as a key: compared by identity, since the mappings in it have no hash.
+
+    Parameters
+    ----------
+    survey : Survey
+        The survey.
+    """
 
     survey: Survey
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ById) and other.survey is self.survey
+        return isinstance(other, BySurvey) and other.survey is self.survey
 
     def __hash__(self) -> int:
         return id(self.survey)
 
 
 @lru_cache(maxsize=64)
-def _schema(survey: _ById, names: tuple[str, ...]) -> pa.Schema:
+def _schema(survey: BySurvey, names: tuple[str, ...]) -> pa.Schema:
     kinds = view_type(survey.survey, names)
     return pa.schema([pa.field(name, arrow_type(node)) for name, node in kinds.items()])
 

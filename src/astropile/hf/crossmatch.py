@@ -26,6 +26,7 @@ from astropile.hf.lazy import LazyTable
 from astropile.hf.pairs import OWN_COLUMNS, PairRows
 from astropile.hf.rows import TreeRows, as_numpy
 from astropile.hf.source import Rows, RowSource
+from astropile.hf.terms import told
 from astropile.hf.views import ChosenRows, DatasetRows
 from astropile.match.contents import Content, TableContent, TreeContent
 from astropile.match.inputs import NO_SIDE, SkyTable, as_positions, open_side
@@ -245,7 +246,7 @@ def cross_match_datasets(
     }
     rows = list(sample.rows.values())
     source = PairRows([side.kept for side in sides], names, rows, own, flat=flat)
-    return CrossMatch.of(sample, lazy_dataset(source, _info(sides, names, radius_arcsec)))
+    return CrossMatch.of(sample, lazy_dataset(source, _info(sides, sample, radius_arcsec)))
 
 
 class SourceSide(Side):
@@ -456,11 +457,15 @@ def _side(value: Any, side: str, names: Sequence[str] | None) -> SourceSide:
 
 
 def _info(
-    sides: Sequence[SourceSide], names: Sequence[str], radius_arcsec: float
+    sides: Sequence[SourceSide], sample: MatchedSample, radius_arcsec: float
 ) -> datasets.DatasetInfo:
+    names = list(sample.sides)
     intro = (
         f"Objects of {names[0]} with those of {' and '.join(names[1:])} "
         f"within {radius_arcsec:g} arcsec."
     )
+    terms = told(sample.catalog.meta.get("licence_flags", ()))
     name = "_".join(dict.fromkeys(side.source.name for side in sides))
-    return merged_info([side.source.info for side in sides], intro, name)
+    return merged_info(
+        [side.source.info for side in sides], "\n\n".join(filter(None, [intro, terms])), name
+    )

@@ -11,13 +11,16 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets.arrow_dataset import update_metadata_with_features
+from datasets.config import ARROW_READER_BATCH_SIZE_IN_DATASET_ITER
 from datasets.fingerprint import is_caching_enabled, update_fingerprint
+from datasets.formatting import get_formatter
 
 from astropile.hf.join import cache_files_of
 from astropile.hf.lazy import LazyTable
 from astropile.hf.mapping import EachRow, map_beside
 from astropile.hf.reading import Columns
 from astropile.hf.source import RowSource
+from astropile.hf.values import FORMATS, Values
 
 
 class LazyDataset(datasets.Dataset):  # type: ignore[misc]
@@ -218,33 +221,67 @@ class LazyDataset(datasets.Dataset):  # type: ignore[misc]
         """Give the same without the columns that its format leaves out."""
         if self._format_columns is None or self._output_all_columns:
             return self
-        result = copy.copy(self)
         wanted = [name for name in self.column_names if name in self._format_columns]
-        result._data = self._data.select(wanted)
+        return self._over(self._data.narrowed(wanted))
+
+    def _over(self, table: Any) -> LazyDataset:
+        """Give the same over another table, to read from at once."""
+        result = copy.copy(self)
+        result._data = table
         return result
 
+    def _as_values(self, form: str | None) -> LazyDataset | None:
+        """Give the same, read as numpy values, if the format takes them."""
+        if form not in FORMATS or self._output_all_columns:
+            return None
+        table = self._data.as_values
+        return None if table is None else self._over(table)
+
     def _getitem(self, key: Any, **kwargs: Any) -> Any:
-        one = self if isinstance(key, str) else self._narrow()
+        if isinstance(key, str):
+            return super()._getitem(key, **kwargs)
+        one = self._narrow()
+        one = one._as_values(kwargs.get("format_type", self._format_type)) or one
         return super(LazyDataset, one)._getitem(key, **kwargs)
 
     def __iter__(self) -> Iterator[Any]:
-        return super(LazyDataset, self._narrow()).__iter__()  # type: ignore[no-any-return]
+        one = self._narrow()
+        values = one._as_values(self._format_type)
+        if values is None or self._indices is not None:
+            return super(LazyDataset, one).__iter__()  # type: ignore[no-any-return]
+        return values._rows(one._data.batch_rows(ARROW_READER_BATCH_SIZE_IN_DATASET_ITER))
 
-    def iter(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def _rows(self, step: int) -> Iterator[Any]:
+        """Give rows one by one, of which so many are read at once as numpy values."""
+        formatter = get_formatter(self._format_type, **(self._format_kwargs or {}))
+        for first in range(0, self._data.num_rows, step):
+            block = self._data.fast_slice(first, step).columns
+            for row in range(min(step, self._data.num_rows - first)):
+                one = {name: values[row : row + 1] for name, values in block.items()}
+                yield formatter.format_row(Values(one))
+
+    def iter(self, batch_size: int, drop_last_batch: bool = False) -> Iterator[Any]:  # noqa: FBT001, FBT002
         """
         Give batches of rows, as `datasets.Dataset.iter`.
 
         Parameters
         ----------
-        *args, **kwargs
-            As for `datasets.Dataset.iter`.
+        batch_size : int
+            Rows of a batch.
+        drop_last_batch : bool
+            Whether to leave out a last batch of fewer.
 
         Returns
         -------
         iterator
             The batches; columns that the format leaves out are not read.
         """
-        return super(LazyDataset, self._narrow()).iter(*args, **kwargs)  # type: ignore[no-any-return]
+        one = self._narrow()
+        if one._as_values(self._format_type) is None:
+            return super(LazyDataset, one).iter(batch_size, drop_last_batch)  # type: ignore[no-any-return]
+        stop = len(self) - len(self) % batch_size if drop_last_batch else len(self)
+        starts = range(0, stop, batch_size)
+        return (one._getitem(slice(first, min(first + batch_size, stop))) for first in starts)
 
     def to_iterable_dataset(self, num_shards: int | None = 1) -> datasets.IterableDataset:
         """

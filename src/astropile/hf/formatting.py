@@ -3,9 +3,9 @@ The formats ``"astropile"``, ``"astropile-torch"`` and ``"astropile-jax"``: dtyp
 
 ``datasets``' own "numpy" and "torch" formats cast float64 to float32 (right ascensions off by
 up to 55 milliarcseconds), widen integers and turn missing numbers into NaN. This one gives
-what is stored: arrays of the stored dtype over Arrow's memory (read-only), records as dicts,
-lists of records as lists of dicts, missing values as None. The others give the same with tensors
-or JAX arrays in place of numpy's.
+what is stored: arrays of the stored dtype (read-only: they may lie in Arrow's memory or in a mapped
+file), records as dicts, lists of records as lists of dicts, missing values as None. The others give
+the same with tensors or JAX arrays in place of numpy's.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from datasets.formatting.formatting import Formatter
 from numpy.typing import NDArray
 
 from astropile.arrow import to_numpy
+from astropile.hf.values import Values, columns_of
 
 
 class AstroPileFormatter(Formatter[dict[str, Any], Any, dict[str, Any]]):  # type: ignore[misc]
@@ -33,13 +34,13 @@ class AstroPileFormatter(Formatter[dict[str, Any], Any, dict[str, Any]]):  # typ
         Not used.
     """
 
-    def format_row(self, pa_table: pa.Table) -> dict[str, Any]:
+    def format_row(self, pa_table: pa.Table | Values) -> dict[str, Any]:
         """
         Give the first row.
 
         Parameters
         ----------
-        pa_table : pyarrow.Table
+        pa_table : pyarrow.Table or Values
             The rows.
 
         Returns
@@ -47,8 +48,7 @@ class AstroPileFormatter(Formatter[dict[str, Any], Any, dict[str, Any]]):  # typ
         dict
             Column name to value.
         """
-        columns = zip(pa_table.column_names, pa_table.columns, strict=True)
-        return {name: to_numpy(column)[0] for name, column in columns}
+        return {name: values[0] for name, values in columns_of(pa_table).items()}
 
     def format_column(self, pa_table: pa.Table) -> Any:
         """
@@ -66,13 +66,13 @@ class AstroPileFormatter(Formatter[dict[str, Any], Any, dict[str, Any]]):  # typ
         """
         return to_numpy(pa_table.column(0))
 
-    def format_batch(self, pa_table: pa.Table) -> dict[str, Any]:
+    def format_batch(self, pa_table: pa.Table | Values) -> dict[str, Any]:
         """
         Give all columns.
 
         Parameters
         ----------
-        pa_table : pyarrow.Table
+        pa_table : pyarrow.Table or Values
             The rows.
 
         Returns
@@ -80,8 +80,7 @@ class AstroPileFormatter(Formatter[dict[str, Any], Any, dict[str, Any]]):  # typ
         dict
             Column name to values.
         """
-        columns = zip(pa_table.column_names, pa_table.columns, strict=True)
-        return {name: to_numpy(column) for name, column in columns}
+        return columns_of(pa_table)
 
 
 class _TensorFormatter(AstroPileFormatter):
@@ -90,7 +89,7 @@ class _TensorFormatter(AstroPileFormatter):
     def _convert(self, value: Any) -> Any:
         raise NotImplementedError
 
-    def format_row(self, pa_table: pa.Table) -> dict[str, Any]:
+    def format_row(self, pa_table: pa.Table | Values) -> dict[str, Any]:
         """Give the first row."""
         return {name: self._convert(value) for name, value in super().format_row(pa_table).items()}
 
@@ -98,7 +97,7 @@ class _TensorFormatter(AstroPileFormatter):
         """Give the first column."""
         return self._convert(_stacked(super().format_column(pa_table)))
 
-    def format_batch(self, pa_table: pa.Table) -> dict[str, Any]:
+    def format_batch(self, pa_table: pa.Table | Values) -> dict[str, Any]:
         """Give all columns."""
         batch = super().format_batch(pa_table)
         return {name: self._convert(_stacked(values)) for name, values in batch.items()}
@@ -155,8 +154,11 @@ def _converted(value: Any, convert: Callable[[NDArray[Any]], Any]) -> Any:
         case list():
             return [_converted(inner, convert) for inner in value]
         case np.ndarray() if value.dtype.kind in _KINDS:
-            # Of its own memory: Arrow's may not be written to.
-            return convert(np.array(value, value.dtype.newbyteorder("="), order="C"))
+            # Of its own memory: what may not be written to is Arrow's, or another field's.
+            kind = value.dtype.newbyteorder("=")
+            if value.flags.writeable and value.flags.c_contiguous and value.dtype == kind:
+                return convert(value)
+            return convert(np.array(value, kind, order="C"))
         case np.ndarray():
             return _converted(value.tolist(), convert)
         case np.generic() if value.dtype.kind in _KINDS:

@@ -9,6 +9,7 @@ costs is paid when that row is wanted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import datasets
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from astropile.hf.features import conform, empty_table
 from astropile.hf.source import Rows, RowSource
+from astropile.hf.values import ValueTable
 from astropile.hf.views import FlatRows
 
 
@@ -67,7 +69,8 @@ class LazyTable(TableBlock):  # type: ignore[misc]
         return LazyTable(self._source, **{**values, **changes})
 
     def __getstate__(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        # What can be worked out again does not travel.
+        return {n: value for n, value in self.__dict__.items() if n not in _WORKED_OUT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -158,6 +161,31 @@ class LazyTable(TableBlock):  # type: ignore[misc]
         if self._casts:
             return table_cast(table, self._schema)
         return table.replace_schema_metadata(self._schema.metadata)
+
+    def read_values(self, places: Any) -> dict[str, Any]:
+        """Read the rows at some places as numpy values; only where `as_values` gives a table."""
+        own = list(self._columns.values())
+        found = self._source.read_values(self._places(places), own)
+        if own == list(self._columns):
+            return found
+        return {name: found[source] for name, source in self._columns.items()}
+
+    @cached_property
+    def as_values(self) -> ValueTable | None:
+        """The same rows, read as numpy values; None where a column is of another type here."""
+        return None if self._is_cast() else ValueTable(self)
+
+    @cached_property
+    def _narrowed(self) -> dict[tuple[str, ...], LazyTable]:
+        return {}
+
+    def narrowed(self, names: Sequence[str]) -> LazyTable:
+        """Choose columns as `select` does, and remember the choice: for use with every row."""
+        key = tuple(names)
+        if key not in self._narrowed:
+            self._narrowed.clear()
+            self._narrowed[key] = self.select(names)
+        return self._narrowed[key]
 
     def is_record(self, name: str) -> bool:
         """Say whether the fields of a column are read one by one."""
@@ -351,6 +379,9 @@ class LazyTable(TableBlock):  # type: ignore[misc]
     def set_column(self, i: int, field_: str | pa.Field, column: Any) -> LazyTable:
         """Put a column of values in the place of the i-th."""
         return self.remove_column(i).add_column(i, field_, column)
+
+
+_WORKED_OUT = {"as_values", "_narrowed"}
 
 
 class _Columns:

@@ -68,7 +68,9 @@ def register() -> None:
         dataset_dict.IterableDatasetDict,
         iterable_dataset.IterableDataset,
     ):
-        pushed.push_to_hub = _pushing(pushed.push_to_hub)
+        pushed.push_to_hub = _warning(_pushing(pushed.push_to_hub))
+    for saved in (arrow_dataset.Dataset, dataset_dict.DatasetDict):
+        saved.save_to_disk = _warning(saved.save_to_disk)
 
 
 class _Joining:
@@ -100,6 +102,17 @@ def _making(own: Any) -> Any:
                 self.__class__ = lazy.LazyDataset
 
     return make
+
+
+def _warning(own: Any) -> Any:
+    """Wrap what writes a dataset: it warns first of terms that stand against sharing it."""
+
+    @functools.wraps(own)
+    def write(self: Any, *args: Any, **kwargs: Any) -> Any:
+        importlib.import_module("astropile.hf.terms").warn_before_sharing(self)
+        return own(self, *args, **kwargs)
+
+    return write
 
 
 def _pushing(own: Any) -> Any:

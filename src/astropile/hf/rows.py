@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from astropile.arrow import to_numpy
 from astropile.catalog import Catalog, open_catalog
 from astropile.errors import FormatError
 from astropile.hf.describe import info_of
@@ -21,6 +22,7 @@ from astropile.hf.source import Rows, RowSource, hash_of
 from astropile.names import COMMON_COLUMNS
 from astropile.schema import Survey
 from astropile.view import columns_needed, standard_table, view_type
+from astropile.view_values import standard_values
 
 LIGHT_NBYTES = 256 * 2**20
 """Light columns are kept in memory once read, where all of them take less than this."""
@@ -152,9 +154,29 @@ class TreeRows(RowSource):
         return len(self._catalog) * 8 * n_columns <= limit
 
     def _read(self, rows: Rows, schema: pa.Schema) -> pa.Table:
+        names = schema.names
+        plan, light, columns = self._taken(rows, names)
+        made = standard_table(self.survey, columns, len(rows), plan.made)
+        arrays = [
+            light.column(plan.plain[name]) if name in plan.plain else made.column(name)
+            for name in names
+        ]
+        return conform_columns(arrays, schema, self.kinds_of(names))
+
+    def _read_values(self, rows: Rows, names: Sequence[str]) -> dict[str, Any]:
+        plan, light, columns = self._taken(rows, names)
+        made = standard_values(self.survey, columns, len(rows), plan.made)
+        return {
+            name: to_numpy(light.column(plan.plain[name])) if name in plan.plain else made[name]
+            for name in names
+        }
+
+    def _taken(
+        self, rows: Rows, names: Sequence[str]
+    ) -> tuple[_Plan, pa.RecordBatch, dict[str, Any]]:
+        """Read what columns are made of: light columns, and native ones as arrays."""
         # Light columns come from the catalogue and are kept in memory where they are few; the
         # others come from the shards, each opened once.
-        names = schema.names
         chosen = rows if self._rows is None else self._rows[rows]
         plan = self._plan(tuple(names), light=self._keeps or len(rows) > len(self) // 4)
         light = _choose(self._light_columns(plan.light), chosen)
@@ -166,12 +188,7 @@ class TreeRows(RowSource):
             rest = [name for name in plan.heavy if name not in columns]
             if rest:
                 columns.update(self._catalog.take(chosen, rest))
-        made = standard_table(self.survey, columns, len(chosen), plan.made)
-        arrays = [
-            light.column(plan.plain[name]) if name in plan.plain else made.column(name)
-            for name in names
-        ]
-        return conform_columns(arrays, schema, self.kinds_of(names))
+        return plan, light, columns
 
     def _mapped(self, rows: Rows, names: Sequence[str]) -> dict[str, Any]:
         """Map columns of consecutive rows where a fast tree allows it: nothing is copied."""

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from astropile.arrow import to_numpy
 from astropile.errors import UnknownColumnError
 from astropile.hf.features import empty_table, features_of, node_of
 from astropile.view import Node
@@ -82,6 +83,36 @@ class RowSource(ABC):
         """
         schema = self.schema_of(names)
         return self._read(rows, schema) if len(rows) else empty_table(schema)
+
+    def read_values(self, rows: Rows, names: Sequence[str]) -> dict[str, Any]:
+        """
+        Read columns of chosen rows as numpy holds them, with no Arrow table where none is needed.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (n,), int64
+            Row numbers, 0 to the length, in any order, repeats allowed.
+        names : sequence of str
+            Columns.
+
+        Returns
+        -------
+        dict of str to ndarray or list
+            What `astropile.arrow.to_numpy` makes of the columns that `read` gives.
+
+        Raises
+        ------
+        UnknownColumnError
+            If a column is not known.
+        """
+        self.check_names(names)
+        if not len(rows):
+            return values_of(self.read(rows, names))
+        return self._read_values(rows, names)
+
+    def _read_values(self, rows: Rows, names: Sequence[str]) -> dict[str, Any]:
+        """Read columns of at least one row."""
+        return values_of(self.read(rows, names))
 
     # ----------------------------------------------------------------------------------
     # Records whose fields cost different amounts
@@ -201,12 +232,29 @@ class RowSource(ABC):
             If a column is not known.
         """
         kinds = self._kinds
-        for name in names:
-            if name not in kinds:
-                raise UnknownColumnError(name, self.name, tuple(kinds))
+        self.check_names(names)
         if len(names) == len(kinds) and tuple(names) == tuple(kinds):
             return self.schema
         return pa.schema([self.schema.field(name) for name in names])
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """
+        Refuse what is no column.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Columns.
+
+        Raises
+        ------
+        UnknownColumnError
+            If one is not known.
+        """
+        kinds = self._kinds
+        for name in names:
+            if name not in kinds:
+                raise UnknownColumnError(name, self.name, tuple(kinds))
 
     def kinds_of(self, names: Sequence[str]) -> list[pa.DataType]:
         """
@@ -302,6 +350,24 @@ _WORKED_OUT = {
     *("types", "features", "schema", "_nbytes", "_kinds"),
     *("_catalog", "_light", "_batches", "_texts", "_plans", "_keeps"),
 }
+
+
+def values_of(table: pa.Table) -> dict[str, Any]:
+    """
+    Give the columns of a table as numpy holds them.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The table.
+
+    Returns
+    -------
+    dict of str to ndarray or list
+        What `astropile.arrow.to_numpy` makes of each.
+    """
+    columns = zip(table.column_names, table.columns, strict=True)
+    return {name: to_numpy(column) for name, column in columns}
 
 
 def hash_of(*parts: Any) -> str:

@@ -81,6 +81,9 @@ class ChosenRows(RowSource):
     def _read(self, rows: Rows, schema: pa.Schema) -> pa.Table:
         return self._source.read(rows, schema.names)
 
+    def _read_values(self, rows: Rows, names: Sequence[str]) -> dict[str, Any]:
+        return self._source.read_values(rows, names)
+
 
 class FlatRows(RowSource):
     """

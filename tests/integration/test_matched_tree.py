@@ -154,6 +154,32 @@ def test_it_is_matched_again(trees, packaged, tmp_path):  # noqa: F811
     assert sources[0]["snapshot"] == astropile.open_catalog(packaged).snapshot
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_one_object_in_several_rows_is_no_copy(tmp_path, copied):
+    """A spectrum that serves two rows is not taken for another's; a copied one is, in either."""
+    sky = {"ra": [10.0, 50.0, 90.0], "dec": [5.0, 5.0, 5.0]}
+    one = toy.make_batch(3, seed=1, **sky)
+    two = toy.make_batch(4, seed=2, ra=[10.0, 10.0001, 50.0, 90.0], dec=[5.0] * 4)
+    if copied:
+        one["FLUX"][2] = one["FLUX"][0]
+    other = dataclasses.replace(toy.SURVEY, name="other", survey="OTHER")
+    left, right = build(toy.SURVEY, one, tmp_path / "a"), build(other, two, tmp_path / "b")
+    matched = match_surveys(right, left, match_radius=1.0, find="nearest")
+    assert sorted(matched.rows["toy"].tolist()) == [0, 1, 1, 2]
+    once = save_tree(matched, tmp_path / "once", progress=False).path
+    matched = match_surveys(once, left, match_radius=1.0, find="nearest")
+    twice = save_tree(matched, tmp_path / "twice", progress=False).path
+    assert repeated(once) == ({"spectrum_toy.flux"} if copied else set())
+    found = {"spectrum_toy.flux", "spectrum_toy_other_x_toy.flux"}
+    assert repeated(twice) == (found if copied else set())
+
+
+def repeated(path):
+    """Fields of which two observations have the same."""
+    report = astropile.validate_catalog(path, rules=["N9"])
+    return {problem.where for problem in report.problems}
+
+
 def test_provenance_of_every_source(trees, packaged):  # noqa: F811
     """Survey, release, subset, snapshot, licence, counts and the way of matching are there."""
     tree = astropile.open_catalog(packaged)

@@ -295,7 +295,9 @@ def _note_copy(flux: NDArray[Any], entry: Entry, name: str, row: int, tally: Tal
     if (content == content.flat[0]).all() or not np.isfinite(content).any():
         return
     digest = hashlib.blake2b(content.view(np.uint8).data, digest_size=8).digest()
-    tally.number(f"copies {rule}", name, (int.from_bytes(digest, "little"), row))
+    # One object in several rows of a match is no other object's copy.
+    digested = int.from_bytes(digest, "little")
+    tally.number(f"copies {rule}", name, (digested, row, entry.source_row))
 
 
 def judge_values(tally: Tally) -> None:
@@ -337,15 +339,19 @@ def _judge_copies(rule: str, name: str, seen: list[Any], tally: Tally) -> None:
     digests = np.concatenate([part[0] for part in seen])
     shards = np.repeat(np.arange(len(seen)), [len(part[0]) for part in seen])
     rows = np.concatenate([part[1] for part in seen])
+    sources = np.concatenate([part[2] for part in seen])
     _, first, which = np.unique(digests, return_index=True, return_inverse=True)
-    again = np.flatnonzero(first[which] != np.arange(len(digests)))
+    first = first[which]
+    again = np.flatnonzero(
+        (first != np.arange(len(digests))) & ((sources < 0) | (sources != sources[first]))
+    )
     message = ""
     if len(again):
         here = int(again[0])
-        there = int(first[which[here]])
+        there = int(first[here])
         message = (
-            f"{seen[shards[here]][2]}, row {rows[here]} is bit for bit "
-            f"{seen[shards[there]][2]}, row {rows[there]}"
+            f"{seen[shards[here]][3]}, row {rows[here]} is bit for bit "
+            f"{seen[shards[there]][3]}, row {rows[there]}"
         )
         message += f" ({len(again)} in all)" if len(again) > 1 else ""
     tally.whole(rule, name, message, message)

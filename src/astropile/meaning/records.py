@@ -78,7 +78,19 @@ class Records:
     def columns(self) -> tuple[str, ...]:
         """The native columns that the fields and the choice of entries are made of."""
         names = [name for source in self.fields.values() for name in column_names(source)]
-        return tuple(dict.fromkeys([*names, self.where] if self.where else names))
+        names += [name for name in (self.where, self.source_row) if name]
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def source_row(self) -> str:
+        """In a match packaged as a tree, the column that says which row of its source it is."""
+        name = next((n for s in self.fields.values() for n in column_names(s) if "." in n), "")
+        parts = name.split(".")
+        for depth in range(len(parts) - 1, 0, -1):
+            column = ".".join([*parts[: depth - 1], f"row_{parts[depth - 1]}"])
+            if column in self.survey.column_names and self.survey[column].derived:
+                return column
+        return ""
 
     def typed(self, name: str) -> Any:
         """
@@ -241,6 +253,12 @@ class Entry:
         if keep is not None and values.ndim and len(values) == len(keep) and self._own_axis(name):
             values = values[keep]
         return values
+
+    @property
+    def source_row(self) -> int:
+        """Which row of its source the object is, in a match packaged as a tree; else -1."""
+        name = self.records.source_row
+        return int(self._part.value(name, ":source", self._row)) if name else -1
 
     def like(self, name: str, values: NDArray[Any]) -> NDArray[Any] | None:
         """

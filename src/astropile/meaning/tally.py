@@ -177,8 +177,9 @@ class Tally:
         """
         for key, values in self.numbers.items():
             if key[0].startswith("copies"):
-                digests, rows = zip(*values, strict=True)
-                packed = np.array(digests, np.uint64), np.array(rows, np.int64), self.place
+                digests, rows, sources = zip(*values, strict=True)
+                numbers = np.array([rows, sources], np.int64)
+                packed = np.array(digests, np.uint64), *numbers, self.place
                 self.numbers[key] = [packed]
             elif len(values) > MAX_SAMPLES and not key[0].startswith("every"):
                 chosen = np.linspace(0, len(values) - 1, MAX_SAMPLES).astype(int)

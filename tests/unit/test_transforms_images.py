@@ -29,6 +29,7 @@ from astropile.transforms.images import (
     rebin,
     resample,
     scale_bands,
+    stack_bands,
     unscale_bands,
 )
 
@@ -50,6 +51,27 @@ def centroid(flux, grid=1.0):
     rows, columns = np.indices(flux.shape)
     middle = (np.array(flux.shape) - 1) / 2
     return (np.array([(flux * rows).sum(), (flux * columns).sum()]) / flux.sum() - middle) * grid
+
+
+def test_bands_are_stacked_by_name():
+    """Bands come in the order asked for, with booleans for bits, and no plane is made up."""
+    records = [
+        {"filter": band, "array": np.full((2, 3), i, "f4"), "mask": np.array([[0, 1, 4]] * 2)}
+        for i, band in enumerate("gri")
+    ]
+    records[0]["ivar"] = np.ones((2, 3))
+    image = stack_bands(records, "ig")
+    assert_array_equal(image.flux[:, 0, 0], [2, 0])
+    assert image.flux.dtype == np.float32
+    assert image.ivar is None
+    assert_array_equal(image.mask[1, 0], [False, True, True])
+    assert stack_bands(records[:1]).ivar.shape == (1, 2, 3)
+    with pytest.raises(SampleError, match="bands: expected some of g, r, i, found y"):
+        stack_bands(records, ["g", "y"])
+    with pytest.raises(SampleError, match="one record for each band, found g, r, i, g"):
+        stack_bands([*records, records[0]])
+    with pytest.raises(SampleError, match="images of one shape"):
+        stack_bands([*records, {"filter": "z", "array": np.ones((2, 2))}])
 
 
 # Windows

@@ -8,6 +8,7 @@ gradients flow from a convolved image to its flux.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -220,7 +221,8 @@ def convolve(image: Image, kernel: Array, *, min_coverage: float = 0.9) -> Image
     all are good this is the convolution, and the flux of a source all of whose light stays inside
     is conserved. The variance is ``sum(k**2 g / ivar)`` over the same divisor squared: right for
     each pixel by itself, while neighbours share their noise (`noise_correlation`). Fourier
-    transforms in double precision, so that bright stars leave no rounding in faint sky.
+    transforms in double precision, so that bright stars leave no rounding in faint sky, take some
+    25 times the memory of a flux in single precision.
     """
     xp = checked(image)
     kernel = constant(kernel, image.flux, xp.float64)
@@ -385,10 +387,23 @@ def _centred(xp: Any, psf: Array, size: int, name: str) -> Array:
 def _convolved(xp: Any, values: Array, kernel: Array) -> Array:
     """Convolve with a kernel of odd size, zeros around, to the same shape."""
     (rows, columns), size = values.shape[-2:], kernel.shape[-1]
-    wide = (rows + size - 1, columns + size - 1)
+    wide = (_fast_length(rows + size - 1), _fast_length(columns + size - 1))
     product = xp.fft.rfft2(values, s=wide) * xp.fft.rfft2(kernel, s=wide)
     half = size // 2
     return xp.fft.irfft2(product, s=wide)[..., half : half + rows, half : half + columns]
+
+
+@functools.lru_cache(maxsize=256)
+def _fast_length(n: int) -> int:
+    """Give the least length from n on that has no prime factor above 5."""
+    while True:
+        rest = n
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 1
 
 
 def _refuse_to_sharpen(xp: Any, fwhm: Array, wanted: Array) -> None:

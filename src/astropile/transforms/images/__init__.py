@@ -2,12 +2,12 @@
 Images: windows, the eight orientations, pixel scales, stretches and colours.
 
 An `Image` is flux, ivar and mask of shape (..., row, column); a position is (row, column), with 0
-at the middle of the first pixel. Every function takes numpy arrays and torch tensors, in batches,
-on any device, and lets gradients through to the flux. `docs/how-to/transform-images.md` shows them
-at work.
+at the middle of the first pixel. Every function of an `Image` takes numpy arrays and torch
+tensors, in batches, on any device, and lets gradients through to the flux.
+`docs/how-to/transform-images.md` shows them at work.
 """
 
-from astropile.transforms.images.image import Image, fill_bad
+from astropile.transforms.images.image import Image, fill_bad, stack_bands
 from astropile.transforms.images.orient import (
     draw_orientations,
     invert_orientation,
@@ -49,5 +49,6 @@ __all__ = [
     "rebin",
     "resample",
     "scale_bands",
+    "stack_bands",
     "unscale_bands",
 ]

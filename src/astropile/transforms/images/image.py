@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from astropile.errors import SampleError
 from astropile.transforms._arrays import Array, namespace
+from astropile.transforms._ops import good_pixels
 
 
 class Image(NamedTuple):
@@ -26,6 +29,51 @@ class Image(NamedTuple):
     flux: Array
     ivar: Array | None = None
     mask: Array | None = None
+
+
+def stack_bands(records: Sequence[Mapping[str, Any]], bands: Sequence[str] | None = None) -> Image:
+    """
+    Put the bands of an object together.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        The column ``image`` of one sample: records of ``filter``, ``array`` and, in some surveys,
+        ``ivar`` and ``mask``.
+    bands : sequence of str, optional
+        Which, and in what order; by default all, as they come.
+
+    Returns
+    -------
+    Image
+        Numpy arrays of shape (n_bands, n_rows, n_columns), with ivar and mask if all the bands have
+        one.
+
+    Raises
+    ------
+    SampleError
+        If a band is not there or there twice, or bands have different shapes.
+    """
+    known = {str(record["filter"]): record for record in records}
+    if len(known) < len(records):
+        names = ", ".join(str(record["filter"]) for record in records)
+        raise SampleError("records", "one record for each band", names)
+    chosen = list(known if bands is None else bands)
+    absent = [band for band in chosen if band not in known]
+    if absent or not chosen:
+        raise SampleError(
+            "bands", f"some of {', '.join(known) or 'none'}", ", ".join(absent) or "none"
+        )
+    shapes = {np.shape(known[band]["array"]) for band in chosen}
+    if len(shapes) > 1:
+        raise SampleError("bands", "images of one shape", " and ".join(map(str, sorted(shapes))))
+    planes: list[list[Any]] = [
+        [known[band].get(name) for band in chosen] for name in ("array", "ivar", "mask")
+    ]
+    flux, ivar, mask = (
+        None if any(plane is None for plane in one) else np.stack(one) for one in planes
+    )
+    return Image(flux, ivar, None if mask is None else mask != 0)
 
 
 def checked(image: Image) -> Any:
@@ -97,13 +145,7 @@ def usable(image: Image) -> Array:
     numpy.ndarray or torch.Tensor, bool
         True where the flux is finite, the mask False and the ivar finite and above 0.
     """
-    xp = namespace(image.flux, "flux")
-    good = xp.isfinite(image.flux)
-    if image.mask is not None:
-        good = good & ~image.mask
-    if image.ivar is not None:
-        good = good & xp.isfinite(image.ivar) & (image.ivar > 0)
-    return good
+    return good_pixels(namespace(image.flux, "flux"), *image)
 
 
 def fill_bad(image: Image, value: float = 0.0) -> Image:

@@ -256,16 +256,16 @@ def _open(args: argparse.Namespace) -> list[Catalog | SkyTable]:
 
 def _save(sample: MatchedSample, matched: Any, target: Path, args: argparse.Namespace) -> int:
     """Write what was asked for; give its size."""
-    if args.tree:
-        # The flags are among the facts that the command prints.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LicenceWarning)
-            save_tree(sample, target.parent, subset=args.subset, overwrite=args.overwrite)
-        return folder_size(target)
-    if _is_file(target):
+    if _is_file(target) and not args.tree:
         save_table(sample.catalog, target, overwrite=args.overwrite)
         return target.stat().st_size
-    save_match(matched, target, overwrite=args.overwrite)
+    # The flags are among the facts that the command prints.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LicenceWarning)
+        if args.tree:
+            save_tree(sample, target.parent, subset=args.subset, overwrite=args.overwrite)
+        else:
+            save_match(matched, target, overwrite=args.overwrite)
     return folder_size(target)
 
 
@@ -332,9 +332,8 @@ def _report(
         )
     if "summary" in facts:
         out.text(f"  chance: {MatchSummary.from_dict(facts['summary'])}")
-    if args.tree:
-        for flag in facts.get("licence_flags", []):
-            out.text(f"  before you share it: {flag}")
+    for flag in facts.get("licence_flags", []):
+        out.text(f"  before you share it: {flag}")
     if args.dry_run:
         out.text(f"  would be written to {target}")
         return

@@ -423,6 +423,10 @@ def test_arrays_that_do_not_belong_together(image, sentence):
         (lambda one: orient(one, [0, 1]), "orientation: expected one"),
         (lambda one: resample(one, pixel_size=0, target_pixel_size=1), "pixel_size"),
         (
+            lambda one: resample(one, pixel_size=1, target_pixel_size=np.inf),
+            "expected finite sizes",
+        ),
+        (
             lambda one: resample(one, pixel_size=1, target_pixel_size=1, kind="mean"),
             "kind: expected 'flux' or 'brightness', found 'mean'",
         ),
@@ -483,6 +487,16 @@ def test_gradients_flow_to_the_flux():
     lupton_rgb(flux, 2 * flux, 3 * flux, as_bytes=False).sum().backward()
     assert torch.isfinite(flux.grad).all()
     assert (flux.grad > 0).all()
+
+
+def test_no_images_are_no_error():
+    """A batch of no images comes out as one of no images, of the size asked for."""
+    image, none = Image(np.zeros((0, 3, 8, 8)), np.zeros((0, 3, 8, 8))), np.zeros((0, 2))
+    assert crop_or_pad(image, 5, center=none).flux.shape == (0, 3, 5, 5)
+    assert orient(image, none[:, 0].astype(int)).flux.shape == (0, 3, 8, 8)
+    new = resample(image, pixel_size=1, target_pixel_size=2, size=3, center=none)
+    assert new.image.ivar.shape == (0, 3, 3, 3)
+    assert percentile_stretch(image).flux.shape == (0, 3, 8, 8)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])

@@ -177,7 +177,11 @@ def test_masked_pixels_leave_no_trace():
     ("call", "sentence"),
     [
         (lambda: gaussian_psf(3.0, 8), "size: expected an odd number of pixels, found 8"),
-        (lambda: gaussian_psf(0, 9), "fwhm: expected a number of pixels above 0"),
+        (lambda: gaussian_psf(0, 9), "fwhm: expected a finite number of pixels above 0"),
+        (
+            lambda: homogenise(Image(np.ones((9, 9))), gaussian_psf(3, 9), np.nan),
+            "fwhm: expected a finite number of pixels above 0, found nan",
+        ),
         (lambda: moffat_psf(3.0, 9, beta=1.0), "beta"),
         (lambda: matching_kernel(np.ones((4, 4)), np.ones((5, 5))), "psf: expected squares of odd"),
         (

@@ -321,10 +321,10 @@ def homogenise(
     xp = checked(image)
     psf = constant(psf, image.flux, xp.float64)
     size = _odd(psf, "psf")
-    if isinstance(target, int | float):
-        goal = gaussian_psf(float(target), max(size, 2 * math.ceil(2 * target) + 1))
-    else:
-        goal = target
+    goal = target
+    if isinstance(target, int | float | np.number):
+        fwhm = _refuse_width(float(target))
+        goal = gaussian_psf(fwhm, max(size, 2 * math.ceil(2 * fwhm) + 1))
     goal = constant(goal, image.flux, xp.float64)
     _refuse_to_sharpen(xp, measure_fwhm(psf), measure_fwhm(goal))
     kernel = matching_kernel(psf, goal, regularisation=regularisation)
@@ -341,14 +341,19 @@ def homogenise(
 
 
 def _model(fwhm: float, size: int, profile: Any) -> NDArray[np.float64]:
-    if not (fwhm > 0 and math.isfinite(fwhm)):
-        raise SampleError("fwhm", "a number of pixels above 0", repr(fwhm))
+    _refuse_width(fwhm)
     if size != int(size) or size < 1 or size % 2 == 0:
         raise SampleError("size", "an odd number of pixels", repr(size))
     line = (np.arange(int(size)) - size // 2) / fwhm
     values: NDArray[np.float64] = profile(line[:, None] ** 2 + line**2)
     values /= values.sum()
     return values
+
+
+def _refuse_width(fwhm: float) -> float:
+    if not 0 < fwhm < math.inf:
+        raise SampleError("fwhm", "a finite number of pixels above 0", repr(fwhm))
+    return fwhm
 
 
 def _odd(psf: Array, name: str) -> int:

@@ -104,10 +104,10 @@ def resample(
     ((8, 12), 24.0, 64.0)
     """
     checked(image)
-    if not (pixel_size > 0 and target_pixel_size > 0):
+    if not (0 < pixel_size < np.inf and 0 < target_pixel_size < np.inf):
         raise SampleError(
             "pixel_size",
-            "sizes of pixels above 0",
+            "finite sizes of pixels above 0",
             f"pixel_size={pixel_size}, target_pixel_size={target_pixel_size}",
         )
     ratio = _tidy(target_pixel_size / pixel_size)
@@ -244,7 +244,9 @@ def _matrices(
     for axis in (0, 1):
         n_in, n_out = flux.shape[axis - 2], size[axis]
         places = np.atleast_1d(centers[..., axis])
-        matrix = np.stack([_shared_matrix(n_in, n_out, ratio, float(place)) for place in places])
+        matrix = np.empty((len(places), n_out, n_in))
+        for i, place in enumerate(places):
+            matrix[i] = _shared_matrix(n_in, n_out, ratio, float(place))
         # One for each along the first axis, whatever axes stand between it and the pixels.
         between = (1,) * (flux.ndim - 3) if centers.ndim == 2 else ()
         shape = (*matrix.shape[:1], *between, n_out, n_in) if centers.ndim == 2 else (n_out, n_in)

@@ -157,7 +157,7 @@ def percentile_limits(image: Image, low: float = 0.5, high: float = 99.5) -> tup
     good = usable(image)
     infinite = constant(np.inf, image.flux)
     flat = xp.where(good, image.flux, infinite)
-    flat = xp.sort(xp.reshape(flat, (*flat.shape[:-2], -1)), axis=-1)
+    flat = xp.sort(xp.reshape(flat, (*flat.shape[:-2], flat.shape[-2] * flat.shape[-1])), axis=-1)
     flat = xp.where(xp.isfinite(flat), flat, xp.zeros_like(flat))
     n_good = xp.sum(xp.astype(good, xp.int64), axis=(-2, -1))
     return _quantile(xp, flat, n_good, low / 100), _quantile(xp, flat, n_good, high / 100)

@@ -212,8 +212,8 @@ def _windows(
                 f"a window {how} the image of {shape[-2]} by {shape[-1]} pixels",
                 f"{wide[0]} by {wide[1]} from (row, column) {corner}",
             )
-    if center is None or np.ndim(center) == 1:
-        return _window(xp, image, corners[0], wide, fill)
+    if center is None or np.ndim(center) == 1 or not corners:
+        return _window(xp, image, corners[0] if corners else (0, 0), wide, fill)
     cut = [
         _window(xp, each(image, lambda values, i=i: values[i]), corner, wide, fill)  # type: ignore[misc]
         for i, corner in enumerate(corners)

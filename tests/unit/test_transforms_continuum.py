@@ -21,6 +21,7 @@ from astropile.transforms.spectra import linear_grid
 ROWS = st.lists(st.floats(-100, 100), min_size=3, max_size=40)
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_weighted_median_of_equal_weights_is_the_median(values):
     """With equal weights it is numpy's median; a weight of 0 takes a value out."""
@@ -31,6 +32,7 @@ def test_weighted_median_of_equal_weights_is_the_median(values):
     assert _ops.weighted_median(np, row, weights) == np.median(row[1:])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 4)), min_size=1, max_size=12))
 def test_integer_weights_are_repeats(pairs):
     """A weight of k counts as the value k times."""
@@ -41,6 +43,7 @@ def test_integer_weights_are_repeats(pairs):
     assert np.isnan(found) if repeated.size == 0 else found == np.median(repeated)
 
 
+@settings(deadline=None)
 @given(ROWS, st.integers(0, 6), st.integers(0, 2**31))
 def test_running_median_is_that_of_each_window(values, half, seed):
     """Each pixel has the median of the good ones at most half a window away."""
@@ -85,6 +88,7 @@ def test_a_continuum_of_too_few_pixels_is_none():
     np.testing.assert_allclose(found[1], 3.0)
 
 
+@settings(deadline=None)
 @given(ROWS, st.floats(0.1, 100), st.floats(-100, 100))
 def test_normalisation_is_free_of_units(values, scale, offset):
     """Flux in other units and with an offset is normalised to the same, and can be brought back."""

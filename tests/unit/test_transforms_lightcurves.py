@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.time import Time
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astropile.errors import SampleError
@@ -44,6 +44,7 @@ def columns(curve):
     return time, flux, ivar, band, mask
 
 
+@settings(deadline=None)
 @given(CURVES, st.sampled_from([0.0, 0.3, 1.0]))
 def test_merging_keeps_information(curve, tolerance):
     """In each band sums of ivar and ivar times flux over good measurements stay; none is twice."""
@@ -80,6 +81,7 @@ def test_merging_two_of_one_night():
     np.testing.assert_allclose(out.time, [10.1, 10.2, 12])
 
 
+@settings(deadline=None)
 @given(CURVES, st.lists(st.floats(0, 5), min_size=2, max_size=8, unique=True).map(sorted))
 def test_bins_keep_information(curve, edges):
     """Every bin has the sums of its own measurements; empty ones are masked."""
@@ -132,6 +134,7 @@ def test_leap_seconds_and_terrestrial_time():
     assert abs(tdb - tt) * 86400 < 2e-3
 
 
+@settings(deadline=None)
 @given(st.floats(-10000, 3000), st.sampled_from(["tai", "tt", "tdb", "tcb", "tcg"]))
 def test_times_and_back(time, scale):
     """A time in another scale and of another zero point comes back to a microsecond."""
@@ -140,6 +143,7 @@ def test_times_and_back(time, scale):
     assert back[0] == pytest.approx(time, abs=1e-11)
 
 
+@settings(deadline=None)
 @given(TIMES, st.floats(0.1, 50))
 def test_parts_between_gaps(time, gap):
     """Each measurement is in one part, in order; gaps are between parts and nowhere else."""
@@ -151,6 +155,7 @@ def test_parts_between_gaps(time, gap):
         assert time[two][0] - time[one][-1] > gap
 
 
+@settings(deadline=None)
 @given(TIMES, st.floats(0.5, 50), st.floats(0.5, 1.0))
 def test_windows(time, width, share):
     """Windows last no longer than asked; every measurement is in one, or exactly one of them."""
@@ -165,6 +170,7 @@ def test_windows(time, width, share):
     assert (seen == 1).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4), max_size=20), st.floats(0.01, 100), st.floats(-100, 100))
 def test_fold_and_back(time, period, epoch):
     """Phases are from 0 to 1, and with the cycle they give the time."""
@@ -173,6 +179,7 @@ def test_fold_and_back(time, period, epoch):
     np.testing.assert_allclose(epoch + (cycle + phase) * period, time, atol=1e-9)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 8), st.integers(0, 4))
 def test_padding_can_be_taken_off(length, more):
     """What the mask leaves is what came in, bit for bit."""

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astropile.errors import SampleError
@@ -76,6 +76,7 @@ def test_every_flux_of_every_survey_is_understood():
     assert {"nanomaggy", "0.0158489319246111 nanomaggy"} <= found
 
 
+@settings(deadline=None)
 @given(FLUXES, st.sampled_from(["nanomaggy", "uJy"]), st.floats(1e-6, 1e6))
 def test_units_and_back(flux, unit, ivar):
     """Signal to noise stays, and the way back gives the flux."""
@@ -94,6 +95,7 @@ def test_zero_points_of_bands():
     np.testing.assert_allclose(ivar * njy**2, 1, rtol=1e-6)
 
 
+@settings(deadline=None)
 @given(FLUXES, st.floats(1e-6, 1e3))
 def test_magnitudes_and_back(flux, ratio):
     """AB magnitudes give their flux back, with its error."""
@@ -124,6 +126,7 @@ def test_published_asinh_magnitudes(band):
     np.testing.assert_allclose(mag, [ZERO_FLUX[band], TEN_B[band]], atol=0.006)
 
 
+@settings(deadline=None)
 @given(st.floats(-1e4, 1e8))
 def test_asinh_magnitudes_and_back(flux):
     """Every flux, of any sign, has one, which gives it back; bright ones have the AB magnitude."""
@@ -136,6 +139,7 @@ def test_asinh_magnitudes_and_back(flux):
         assert err == pytest.approx(ab_err, rel=1e-3)
 
 
+@settings(deadline=None)
 @given(st.floats(-2, 5), st.floats(-1e3, 1e3))
 def test_extinction(dust, flux):
     """One magnitude of dust is a factor of 10 ** 0.4; signal to noise stays; it can be undone."""

@@ -195,6 +195,7 @@ def test_torch_gives_the_same_and_gradients(own_grids):
     np.testing.assert_allclose(tensor.grad, widths, rtol=1e-5)
 
 
+@settings(deadline=None)
 @given(st.floats(-0.5, 8), st.sampled_from(["f_lambda", "f_nu", "none"]))
 def test_rest_frame_keeps_energy_and_signal_to_noise(z, density):
     """The integral over wavelength or frequency stays, and flux over error; and back again."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astropile.errors import SampleError
@@ -16,6 +16,7 @@ from astropile.transforms.tokens import (
 )
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.booleans())
 def test_images_come_back_bit_for_bit(size, rows, columns, bands, batch):
     """Patches put together are the image, NaN and all; every value is in exactly one."""
@@ -36,6 +37,7 @@ def test_order_of_a_patch():
     assert image_patches(image, 2)[1].tolist() == [2, 3, 6, 7, 18, 19, 22, 23]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12), st.data())
 def test_sequences_come_back(length, size, data):
     """Overlapping patches cover all values, the last one too, and their mean is the sequence."""
@@ -73,6 +75,7 @@ def test_light_curve_tokens():
     assert number.tolist() == [0, 1]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.integers(1, 12))
 def test_tokens_of_numbers(sample, n_bins):
     """Tokens increase with values, are all used, and decoded they give the same token again."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astropile.errors import SampleError
@@ -36,6 +36,7 @@ def test_published_lines(air, vacuum):
     assert air_to_vacuum(np.array(air)) == pytest.approx(vacuum, abs=0.02)
 
 
+@settings(deadline=None)
 @given(st.floats(100, 3e5))
 def test_round_trip(wave):
     """Vacuum to air and back is the same to 1e-9 Angstrom (1e-13 of the wavelength)."""

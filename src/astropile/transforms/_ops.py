@@ -154,6 +154,35 @@ def search_sorted(xp: ModuleType, ordered: Any, values: Any, *, side: str) -> An
     return np.stack(places).reshape(*ordered.shape[:-1], values.shape[0]).astype(np.int64)
 
 
+def good_median(xp: ModuleType, values: Any, good: Any) -> tuple[Any, Any]:
+    """
+    Take the median of good values along the last axis.
+
+    Parameters
+    ----------
+    xp : module
+        Namespace of the arrays.
+    values : ndarray or Tensor, shape (..., n)
+        Values.
+    good : ndarray or Tensor, shape (..., n), bool
+        Those that count; they are finite.
+
+    Returns
+    -------
+    median : ndarray or Tensor, shape (...)
+        The medians; NaN where nothing is good.
+    empty : ndarray or Tensor, shape (...), bool
+        Where nothing is good.
+    """
+    ordered = xp.sort(xp.where(good, values, xp.inf), axis=-1)
+    count = xp.sum(xp.astype(good, xp.int64), axis=-1, keepdims=True)
+    last = values.shape[-1] - 1
+    low = xp.take_along_axis(ordered, xp.clip((count - 1) // 2, 0, last), axis=-1)
+    high = xp.take_along_axis(ordered, xp.clip(count // 2, 0, last), axis=-1)
+    empty = count == 0
+    return xp.where(empty, xp.nan, low / 2 + high / 2)[..., 0], empty[..., 0]
+
+
 def weighted_median(xp: ModuleType, values: Any, weights: Any) -> Any:
     """
     Take the median along the last axis, each value with a weight.

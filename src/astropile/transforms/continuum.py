@@ -82,14 +82,10 @@ def running_median(flux: Any, mask: Any = None, *, window: int) -> tuple[Any, An
     inside = (near >= 0) & (near < size)
     place = xp.reshape(xp.clip(near, 0, size - 1), (-1,))
     shape = (*flux.shape, window)
-    values = xp.reshape(xp.take(xp.where(good, flux, xp.inf), place, axis=-1), shape)
-    values = xp.sort(xp.where(inside, values, xp.inf), axis=-1)
-    count = xp.sum(xp.astype(xp.isfinite(values), xp.int64), axis=-1, keepdims=True)
-    low = xp.take_along_axis(values, xp.clip((count - 1) // 2, 0, window - 1), axis=-1)
-    high = xp.take_along_axis(values, xp.clip(count // 2, 0, window - 1), axis=-1)
-    empty = count[..., 0] == 0
-    middle = xp.where(count == 0, 0.0, low / 2 + high / 2)[..., 0]
-    return xp.astype(middle, flux.dtype), empty
+    values = xp.reshape(xp.take(flux, place, axis=-1), shape)
+    counts = xp.reshape(xp.take(good, place, axis=-1), shape) & inside
+    middle, empty = _ops.good_median(xp, values, counts)
+    return xp.astype(xp.where(empty, 0.0, middle), flux.dtype), empty
 
 
 def fit_continuum(
@@ -156,8 +152,7 @@ def fit_continuum(
     for _ in range(n_iter + 1):
         fit = _least_squares(xp, basis, values, xp.where(kept, weight, 0.0))
         residual = (values - fit) * xp.sqrt(weight)
-        used = xp.astype(kept, xp.float64)
-        scatter = _ops.MAD_TO_SIGMA * _ops.weighted_median(xp, abs(residual), used)[..., None]
+        scatter = _ops.MAD_TO_SIGMA * _ops.good_median(xp, abs(residual), kept)[0][..., None]
         fresh = good & (residual >= -low * scatter) & (residual <= high * scatter)
         enough = xp.sum(xp.astype(fresh, xp.int64), axis=-1, keepdims=True) > degree + 1
         kept = xp.where(enough, fresh, kept)
@@ -227,7 +222,7 @@ def signal_to_noise(flux: Any, ivar: Any, mask: Any = None) -> Any:
     good = _ops.good_pixels(xp, flux, ivar, mask)
     error = xp.sqrt(xp.where(good, xp.astype(ivar, xp.float64), 0.0))
     ratio = xp.where(good, xp.astype(flux, xp.float64), 0.0) * error
-    return _ops.weighted_median(xp, ratio, xp.astype(good, xp.float64))
+    return _ops.good_median(xp, ratio, good)[0]
 
 
 def der_snr(flux: Any, mask: Any = None) -> Any:
@@ -263,8 +258,8 @@ def der_snr(flux: Any, mask: Any = None) -> Any:
     values = xp.where(good, xp.astype(flux, xp.float64), 0.0)
     whole = good[..., 2:-2] & good[..., :-4] & good[..., 4:]
     rough = abs(2 * values[..., 2:-2] - values[..., :-4] - values[..., 4:])
-    noise = _DER_SNR * _ops.weighted_median(xp, rough, xp.astype(whole, xp.float64))
-    return _ops.weighted_median(xp, values, xp.astype(good, xp.float64)) / noise
+    noise = _DER_SNR * _ops.good_median(xp, rough, whole)[0]
+    return _ops.good_median(xp, values, good)[0] / noise
 
 
 def _chebyshev(xp: Any, wave: Any, degree: int) -> Any:
@@ -281,10 +276,17 @@ def _least_squares(xp: Any, basis: Any, values: Any, weight: Any) -> Any:
     """Give the weighted fit at every pixel."""
     peak = xp.max(weight, axis=-1, keepdims=True)
     weight = weight / xp.where(peak > 0, peak, 1.0)
-    weighted = basis * weight[..., None]
-    normal = xp.matmul(xp.matrix_transpose(weighted), basis + weighted * 0)
     size = basis.shape[-1]
     # So small that it changes nothing but matrices that have no inverse.
-    normal = normal + 1e-13 * xp.eye(size, dtype=xp.float64, device=device(values))
+    ridge = 1e-13 * xp.eye(size, dtype=xp.float64, device=device(values))
+    if basis.ndim == 2:  # one wavelength array: products of polynomials are those of all
+        pairs = xp.reshape(basis[:, :, None] * basis[:, None, :], (basis.shape[0], size**2))
+        rows = xp.reshape(weight, (-1, basis.shape[0]))
+        right = (rows * xp.reshape(values, rows.shape)) @ basis
+        normal = xp.reshape(rows @ pairs, (-1, size, size))
+        found = xp.linalg.solve(normal + ridge, right[..., None])[..., 0]
+        return xp.reshape(found @ xp.matrix_transpose(basis), values.shape)
+    weighted = basis * weight[..., None]
+    normal = xp.matmul(xp.matrix_transpose(weighted), basis)
     right = xp.matmul(xp.matrix_transpose(weighted), values[..., None])
-    return xp.matmul(basis, xp.linalg.solve(normal, right))[..., 0]
+    return xp.matmul(basis, xp.linalg.solve(normal + ridge, right))[..., 0]

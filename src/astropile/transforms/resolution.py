@@ -80,13 +80,12 @@ def match_resolution(
         raise SampleError(
             "target_sigma", "no less than lsf_sigma: smoothing cannot sharpen", "less somewhere"
         )
-    variance = xp.clip(xp.broadcast_to(extra / size**2, flux.shape), 0, None)
+    variance = xp.clip(extra / size**2, 0, None)
     values = xp.where(good, xp.astype(flux, xp.float64), 0.0)
     noise = None
     if ivar is not None:
         noise = xp.where(good, 1 / xp.where(good, xp.astype(ivar, xp.float64), 1.0), 0.0)
     # Light, not its density, is what a pixel gives away: pixels may be of several widths.
-    size = xp.broadcast_to(size, flux.shape)
     light, covered, all_of_it, spread = _spread(xp, variance, values, noise, good, size)
     coverage = covered / xp.where(all_of_it > 0, all_of_it, 1.0)
     enough = (covered > 0) & (coverage >= min_coverage)
@@ -106,8 +105,10 @@ def _spread(
     sigma = xp.sqrt(variance)
     reach = max(1, math.ceil(_REACH * float(xp.max(sigma))))
     reach = min(reach, values.shape[-1] - 1)
+    # Kernels have the shape of what they depend on: of one spectrum where all have the same.
     total = sum((_kernel(xp, variance, step) for step in range(-reach, reach + 1)), start=0.0)
-    light = covered = all_of_it = xp.zeros_like(values)
+    light = covered = xp.zeros_like(values)
+    all_of_it = variance * 0
     spread = None if noise is None else light
     measured = xp.astype(good, xp.float64)
     for step in range(-reach, reach + 1):

@@ -15,7 +15,8 @@ $(VENV)/ready: pyproject.toml
 
 # For the tests that use them, else skipped. This release of PyTorch has a build for processors only.
 frameworks: setup
-	$(BIN)/python -m pip install --quiet torch==2.13.0 jax==0.10.2 torchdata==0.11.0
+	$(BIN)/python -m pip install --quiet torch==2.13.0 jax==0.10.2 \
+		torchdata==0.11.0 pytorch-lightning==2.6.6
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -218,3 +218,50 @@ def test_jax_keeps_what_it_was_given(left):
     kept = [jnp.asarray(batch["FLUX"]) for batch in stream]
     expected = [batch["FLUX"].copy() for batch in Stream(left, ["ID", "FLUX"], batch_size=8)]
     assert all(np.array_equal(a, b) for a, b in zip(kept, expected, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("done", [3, 11])
+def test_lightning_goes_on_in_the_middle_of_an_epoch(left, tmp_path, done):
+    """With nothing but the loader, as the page on training shows: no batch twice, none left out."""
+    lightning = pytest.importorskip("pytorch_lightning")
+
+    class Model(lightning.LightningModule):
+        def __init__(self, stop=None):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+            self.stop, self.seen = stop, []
+
+        def training_step(self, batch):
+            if len(self.seen) == self.stop:
+                raise InterruptedError
+            self.seen.append(batch["ID"].tolist())
+            return self.layer(batch["A_G"][:, None]).square().mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 1e-3)
+
+    def fit(model, **options):
+        checkpoint = lightning.callbacks.ModelCheckpoint(
+            tmp_path, filename=f"of-{model.stop}", every_n_train_steps=1
+        )
+        trainer = lightning.Trainer(
+            accelerator="cpu",
+            max_epochs=2,
+            logger=False,
+            callbacks=[checkpoint],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        stream = Stream(left, ["ID", "A_G"], batch_size=8, format="torch", last="drop")
+        trainer.fit(model, StreamLoader(stream), **options)
+        return model.seen
+
+    whole = fit(Model())
+    assert len(whole) == 2 * (len(left) // 8)
+    stopped = Model(done)
+    with pytest.raises(InterruptedError):
+        fit(stopped)
+    rest = fit(Model(), ckpt_path=tmp_path / f"of-{done}.ckpt")
+    assert stopped.seen + rest == whole

@@ -51,7 +51,7 @@ def test_merging_keeps_information(curve, tolerance):
     time, flux, ivar, band, mask = columns(curve)
     out = merge_duplicates(time, flux, ivar, mask, band=band, tolerance=tolerance)
     good = ~mask & (ivar > 0)
-    assert out.count.sum() == good.sum()
+    assert out.n_measured.sum() == good.sum()
     assert (np.diff(out.time) >= 0).all()
     for name in "gr":
         before, after = good & (band == name), out.band == name
@@ -76,7 +76,7 @@ def test_merging_two_of_one_night():
     assert out.band.tolist() == ["g", "r", "g"]
     assert out.flux.tolist() == [2, 7, 2]
     assert out.ivar.tolist() == [4, 1, 1]
-    assert out.count.tolist() == [2, 1, 1]
+    assert out.n_measured.tolist() == [2, 1, 1]
     assert out.flux.dtype == np.float32
     np.testing.assert_allclose(out.time, [10.1, 10.2, 12])
 
@@ -91,7 +91,7 @@ def test_bins_keep_information(curve, edges):
     out = bin_light_curve(time, flux, ivar, mask, edges=edges)
     for number in range(len(edges) - 1):
         inside = (time >= edges[number]) & (time < edges[number + 1]) & ~mask & (ivar > 0)
-        assert out.count[number] == inside.sum()
+        assert out.n_measured[number] == inside.sum()
         assert out.mask[number] == (not inside.any())
         assert out.ivar[number] == pytest.approx(ivar[inside].sum())
         if inside.any():

@@ -6,8 +6,7 @@ Numpy arrays and torch tensors alike. Bad pixels never count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from array_api_compat import device
 
@@ -18,12 +17,11 @@ _DER_SNR: Final = 1.482602 / 6**0.5
 """1.482602 / sqrt(6): from median |2 f(i) - f(i-2) - f(i+2)| to the noise of a pixel."""
 
 
-@dataclass(frozen=True)
-class Normalised:
+class Normalised(NamedTuple):
     """
     Values with a centre of 0 and a scale of 1.
 
-    Parameters
+    Attributes
     ----------
     flux : ndarray or Tensor, shape (..., n)
         ``(flux - center) / scale``; 0 where the mask is True.

@@ -10,8 +10,7 @@ the mean of light.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,12 +30,11 @@ TESS_ZERO: Final = 2457000.0
 _SCALES: Final = ("utc", "tai", "tt", "tcg", "tdb", "tcb")
 
 
-@dataclass(frozen=True)
-class Means:
+class Means(NamedTuple):
     """
     Measurements put together in groups.
 
-    Parameters
+    Attributes
     ----------
     time : ndarray, shape (n,), float64
         Mean time, weighted as the flux; NaN where there was nothing.
@@ -46,7 +44,7 @@ class Means:
         Sum of inverse variances.
     mask : ndarray, shape (n,), bool
         True where there was nothing.
-    count : ndarray, shape (n,), int64
+    n_measured : ndarray, shape (n,), int64
         How many measurements.
     band : ndarray, shape (n,), or None
         Their band, where bands were kept apart.
@@ -56,7 +54,7 @@ class Means:
     flux: NDArray[Any]
     ivar: NDArray[Any]
     mask: NDArray[np.bool_]
-    count: NDArray[np.int64]
+    n_measured: NDArray[np.int64]
     band: NDArray[Any] | None = None
 
 
@@ -239,7 +237,7 @@ def merge_duplicates(
         means.flux[order].astype(values.dtype),
         means.ivar[order].astype(np.asarray(ivar).dtype),
         means.mask[order],
-        means.count[order],
+        means.n_measured[order],
         None if band is None else named[order],
     )
 
@@ -289,7 +287,7 @@ def bin_light_curve(
         means.flux.astype(values.dtype),
         means.ivar.astype(np.asarray(ivar).dtype),
         means.mask,
-        means.count,
+        means.n_measured,
     )
 
 

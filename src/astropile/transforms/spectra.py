@@ -9,9 +9,8 @@ Numpy arrays and torch tensors alike, on any device that has float64. Air and va
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from array_api_compat import device, to_device
@@ -28,12 +27,11 @@ _ROUNDING: Final = 1e-9
 """Share of a pixel that may be lost to rounding before it counts as not measured."""
 
 
-@dataclass(frozen=True)
-class Spectra:
+class Spectra(NamedTuple):
     """
     Flux density on some grid, and how well it is known.
 
-    Parameters
+    Attributes
     ----------
     flux : ndarray or Tensor, shape (..., m)
         Flux density, in the dtype it came in; 0 where the mask is True.

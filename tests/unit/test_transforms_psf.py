@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from astropile.errors import SampleError
 from astropile.surveys._stamps import gaussian_sigma
-from astropile.transforms.images import Image
+from astropile.transforms.images import Image, crop
 from astropile.transforms.psf import (
     FWHM_PER_SIGMA,
     convolve,
@@ -244,3 +244,22 @@ def test_hsc_and_hst_come_to_one_width(real_data):
         assert_allclose(measure_fwhm(new.psf), fwhm, rtol=tolerance)
         assert_allclose(measure_fwhm(new.image.flux), fwhm, rtol=tolerance)
         assert_allclose(new.image.flux.sum((-2, -1)), 1000, rtol=2e-3)
+
+
+@pytest.mark.real
+def test_stars_of_sdss_come_to_one_width(real_data):
+    """With one star of a frame as PSF, its other bright stars reach the width asked for."""
+    path = real_data / "images" / "blast_sn_hosts" / "2010H" / "SDSS" / "SDSS_r.fits"
+    if not path.exists():
+        pytest.skip(f"{path} is absent")
+    frame = fits.getdata(path).astype(float)
+    frame -= np.median(frame)
+    first, *others = [(530, 778), (67, 216), (658, 232), (618, 545), (710, 261), (72, 435)]
+    own = crop(Image(frame), 31, center=first).flux
+    stars = np.stack([crop(Image(frame), 101, center=place).flux for place in others])
+    assert_allclose(measure_fwhm(stars[:, 35:66, 35:66]), measure_fwhm(own), rtol=0.02)
+    new = homogenise(Image(stars), own, gaussian_psf(6.0, 31)).image
+    assert not new.mask[:, 30:71, 30:71].any()
+    assert_allclose(measure_fwhm(new.flux[:, 35:66, 35:66]), 6.0, rtol=0.01)
+    middle = (slice(None), slice(25, 76), slice(25, 76))
+    assert_allclose(new.flux[middle].sum((1, 2)), stars[middle].sum((1, 2)), rtol=0.02)

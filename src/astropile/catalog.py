@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -28,149 +28,27 @@ from astropile.hdf5.rows import HEAD_NBYTES, RowTable, head_hash, load_tables, t
 from astropile.integrity import Blocks, CheckedFile, Integrity, check_tables
 from astropile.layout import (
     CATALOG_DIR,
-    MANIFEST_DIR,
     ROOT_FILE,
     ROWS_DIR,
     Shard,
-    manifest_file,
-    parse_partition_dir,
-    parse_shard_file,
-    partition_dir,
     rows_file,
-    shard_file,
 )
-from astropile.manifest import Root, file_state, parse_manifest, read_manifest, read_root
+from astropile.manifest import Root, file_state, read_manifest, read_root
 from astropile.names import COMMON_COLUMNS
 from astropile.outputs import Outputs
 from astropile.query import Queries
 from astropile.schema import Ragged, Survey
 from astropile.select import SkySelections
+from astropile.shards import CatalogShard, ShardNames
 from astropile.store.local import LocalFile, run_all
 from astropile.store.protocol import RemoteOptions, RemotePath, TreePath, is_url
+from astropile.taking import arrange, asked, check_out, make_rooms
 
 MAX_TABLES: Final = 4096
 """Row tables of so many partitions are kept mapped."""
 
 MAX_OPEN: Final = 64
 """So many shards are open at once while rows are read."""
-
-
-@dataclass(frozen=True)
-class CatalogShard:
-    """
-    One file of a catalog.
-
-    Parameters
-    ----------
-    ipix : int
-        Pixel of its partition.
-    start : int
-        Row number of its first object.
-    n_objects : int
-        Objects it holds.
-    part : Shard
-        Which of the partition's shards it is.
-    names : ShardNames
-        What finds the file.
-    """
-
-    ipix: int
-    start: int
-    n_objects: int
-    part: Shard
-    names: ShardNames = field(repr=False, compare=False)
-
-    @cached_property
-    def path(self) -> Path:
-        """The file, by the name it has there."""
-        found: Path = self.names.find(self.ipix, self.part)
-        return found
-
-
-class ShardNames:
-    """
-    Find the files of a subset by the names that they have (rules T3 and T4).
-
-    A name as trees are written is tried first; only where there is no such file is it looked
-    whether the folder has zero padding or the file another suffix.
-
-    Parameters
-    ----------
-    folder : Path or RemotePath
-        Folder of the subset.
-
-    Attributes
-    ----------
-    looked : bool
-        For a store, where to ask for a name takes as long as to read: whether names are looked
-        up rather than taken for granted. Set it when a file was not there.
-    """
-
-    def __init__(self, folder: TreePath) -> None:
-        self._folder = folder
-        self._files: dict[int, dict[Shard, str]] = {}
-        self.looked = not isinstance(folder, RemotePath)
-
-    def find(self, ipix: int, part: Shard) -> Any:
-        """
-        Give the path of a shard.
-
-        Parameters
-        ----------
-        ipix : int
-            Pixel of its partition.
-        part : Shard
-            Which shard.
-
-        Returns
-        -------
-        Path or RemotePath
-            The file; where there is none of any name, the one it should have.
-        """
-        path = self._folder / partition_dir(ipix) / shard_file(part)
-        if not self.looked or (isinstance(path, Path) and path.exists()):
-            return path
-        files = self._files.get(ipix)
-        if files is None:
-            files = self._files[ipix] = {}
-            for name in self._names_of(ipix):
-                parsed = parse_shard_file(name)
-                if parsed is not None:
-                    files.setdefault(parsed, name)
-        folder = self._folder / self._dirs.get(ipix, partition_dir(ipix))
-        return folder / files.get(part, shard_file(part))
-
-    def _names_of(self, ipix: int) -> list[str]:
-        """Name the files of a partition: those there, or in a store those of its manifest."""
-        if not isinstance(self._folder, RemotePath):
-            return _names_in(self._folder / self._dirs.get(ipix, partition_dir(ipix)))
-        path = self._folder / MANIFEST_DIR / manifest_file(ipix)
-        try:
-            manifest = parse_manifest(path.read_bytes(), str(path))
-        except (OSError, FormatError):
-            return []
-        return [entry["file"] for entry in manifest["shards"]]
-
-    @cached_property
-    def _dirs(self) -> dict[int, str]:
-        """Names of the partitions' folders that are there; the one as written where two are."""
-        if isinstance(self._folder, RemotePath):
-            found = list(self._folder.store.folders(self._folder.key) or ())
-        else:
-            found = _names_in(self._folder)
-        dirs: dict[int, str] = {}
-        for name in found:
-            ipix = parse_partition_dir(name)
-            if ipix is not None and dirs.get(ipix) != partition_dir(ipix):
-                dirs[ipix] = name
-        return dirs
-
-
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in folder.iterdir())
-    except OSError:
-        return []
 
 
 class Catalog(SkySelections, Queries, Outputs, Follower):
@@ -421,10 +299,10 @@ class Catalog(SkySelections, Queries, Outputs, Follower):
                     shard = self.shards[number]
                     at = np.flatnonzero(which == number)
                     inside = chosen[at] - shard.start
-                    reader = opened.enter_context(self._open(shard))
+                    reader = opened.enter_context(self._reading(shard, names, inside))
                     if not places:
                         found.update({name: reader.read_shared(name) for name in shared})
-                        found.update(_rooms(reader, fixed, len(chosen), out))
+                        found.update(make_rooms(reader, fixed, len(chosen), out))
                     some, size = reader.fixed_tasks(fixed, inside, found, at)  # type: ignore[arg-type]
                     tasks += some
                     n_bytes += size
@@ -578,6 +456,20 @@ class Catalog(SkySelections, Queries, Outputs, Follower):
         self._root_state = state
 
     @contextlib.contextmanager
+    def _reading(
+        self, shard: CatalogShard, names: Sequence[str], rows: NDArray[np.int64]
+    ) -> Iterator[RowReader]:
+        """Open a shard; what is wrong with all of it is told with what was asked of it."""
+        try:
+            with self._open(shard) as reader:
+                yield reader
+        except FormatError as error:
+            if error.where != str(shard.path):
+                raise
+            where = error.where + asked(names, rows)
+            raise FormatError(where, error.expected, error.found) from error
+
+    @contextlib.contextmanager
     def _open(self, shard: CatalogShard) -> Iterator[RowReader]:
         table = self._table(shard)
         with LocalFile(shard.path, table.file_size) as file:
@@ -668,38 +560,6 @@ class Catalog(SkySelections, Queries, Outputs, Follower):
         return table["ra"].to_numpy(), table["dec"].to_numpy()
 
 
-def check_out(out: Mapping[str, NDArray[Any]] | None, names: Sequence[str]) -> None:
-    """
-    Refuse what cannot be written into: what is no array, and columns that are not read.
-
-    Parameters
-    ----------
-    out : mapping of str to ndarray, or None
-        The arrays.
-    names : sequence of str
-        Fixed columns that are read.
-
-    Raises
-    ------
-    TypeError
-        If it is no mapping of arrays.
-    ValueError
-        If an array cannot be written into, or is of a column that is not read.
-    """
-    if out is None:
-        return
-    if not isinstance(out, Mapping):
-        raise TypeError(f"out: expected a mapping of names to arrays, found {type(out).__name__}")
-    for name, given in out.items():
-        if name not in names:
-            known = ", ".join(names) or "none"
-            raise ValueError(f"out: expected fixed columns that are read ({known}), found {name!r}")
-        if not isinstance(given, np.ndarray):
-            raise TypeError(f"out[{name!r}]: expected an array, found {type(given).__name__}")
-        if not given.flags.writeable:
-            raise ValueError(f"out[{name!r}]: expected a writable array, found a read-only one")
-
-
 def replaced_tree(path: TreePath) -> FormatError:
     """
     Make the error of a tree that is not the one that was opened.
@@ -719,55 +579,6 @@ def replaced_tree(path: TreePath) -> FormatError:
         "the tree that was opened",
         "another: the tree was replaced since it was opened; open it again",
     )
-
-
-def _rooms(
-    reader: RowReader, names: list[str], n_rows: int, out: Mapping[str, NDArray[Any]] | None
-) -> dict[str, NDArray[Any]]:
-    """Make room for fixed columns, or take the room that the caller gives."""
-    rooms: dict[str, NDArray[Any]] = {}
-    for name in names:
-        given = None if out is None else out.get(name)
-        if given is None:
-            rooms[name] = reader.room(name, n_rows)
-            continue
-        wanted = reader.room(name, 0)
-        shape = (n_rows, *wanted.shape[1:])
-        if given.shape != shape or given.dtype != wanted.dtype or not given.flags.c_contiguous:
-            raise ValueError(
-                f"room for column {name!r}: expected {wanted.dtype} {shape}, C-contiguous, "
-                f"found {given.dtype} {given.shape}"
-            )
-        rooms[name] = given
-    return rooms
-
-
-def arrange(parts: Sequence[Ragged], places: NDArray[np.int64]) -> Ragged:
-    """
-    Put what the shards gave, one shard after another, in the order asked for.
-
-    Parameters
-    ----------
-    parts : sequence of Ragged
-        The values.
-    places : ndarray, shape (n,), int64
-        The place of each, one part after another.
-
-    Returns
-    -------
-    Ragged
-        All of them.
-    """
-    values = np.concatenate([part.values for part in parts])
-    shapes = np.concatenate([part.shapes for part in parts])
-    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
-    order = np.argsort(places)
-    offsets = np.concatenate(([0], np.cumsum(lengths[order])))
-    if np.all(order == np.arange(len(order))):
-        return Ragged(values, offsets, shapes)
-    starts = np.cumsum(lengths) - lengths
-    pieces = [values[starts[row] : starts[row] + lengths[row]] for row in order]
-    return Ragged(np.concatenate([values[:0], *pieces]), offsets, shapes[order])
 
 
 def open_catalog(
@@ -823,7 +634,8 @@ def open_catalog(
         return open_remote(path, subset, remote, verify=verify)
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise TreeNotFoundError(str(folder), "there is no such folder")
+        found = "it is a file, not a folder" if folder.exists() else "there is no such folder"
+        raise TreeNotFoundError(str(folder), found)
     if subset is None and (folder / ROOT_FILE).is_file():
         return Catalog(folder, read_root(folder), verify=verify)
     known = list_subsets(folder)

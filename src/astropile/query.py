@@ -358,7 +358,10 @@ class _Engine:
         cursor = self._connection.execute("SELECT json_serialize_sql(?)", [statement])
         parsed = json.loads(cursor.fetchall()[0][0])
         if parsed["error"]:
-            raise QueryError(text, parsed.get("error_message", "not SQL").split("\n")[0])
+            reason = parsed.get("error_message", "not SQL").split("\n")[0]
+            if reason.startswith("Only SELECT"):
+                reason = "only SELECT is allowed: a query reads the catalogue"
+            raise QueryError(text, reason)
         statements = parsed["statements"]
         if len(statements) != 1:
             raise QueryError(text, f"one SELECT at a time, not {len(statements)}")

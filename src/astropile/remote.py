@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
@@ -19,20 +18,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from astropile.catalog import (
-    MAX_TABLES,
-    Catalog,
-    CatalogShard,
-    arrange,
-    check_out,
-    replaced_tree,
-)
+from astropile.catalog import MAX_TABLES, Catalog, replaced_tree
 from astropile.errors import FormatError, StoreError, TreeNotFoundError
 from astropile.hdf5.fetch import RowReader
 from astropile.hdf5.needed import needed_ranges
-from astropile.hdf5.rows import HEAD_NBYTES, RowTable, head_hash, load_tables
+from astropile.hdf5.rows import HEAD_NBYTES, RowTable, load_tables
 from astropile.healpix import ang2pix, pixels_in_cone
-from astropile.integrity import Blocks, check_tables
+from astropile.integrity import check_tables
 from astropile.layout import (
     CATALOG_DIR,
     MANIFEST_DIR,
@@ -44,11 +36,12 @@ from astropile.layout import (
 from astropile.manifest import Root, parse_manifest, read_root
 from astropile.names import COMMON_COLUMNS
 from astropile.regions import Region, pixel_ranges, ranges_of
+from astropile.remote_shard import Ahead, RemoteShard, place_of
 from astropile.schema import Ragged
 from astropile.select import _moc_ranges as moc_ranges
+from astropile.shards import CatalogShard
 from astropile.store.memory import new_array
 from astropile.store.protocol import (
-    Pending,
     RemoteOptions,
     RemotePath,
     Wanted,
@@ -56,6 +49,7 @@ from astropile.store.protocol import (
     tree_path,
 )
 from astropile.store.ranges import merge_ranges
+from astropile.taking import arrange, asked, check_out
 
 HASHED_NBYTES: Final = 256 * 2**20
 """About how much is in memory at once just because the blocks of what is read are hashed."""
@@ -93,7 +87,7 @@ class RemoteCatalog(Catalog):
     def __init__(self, path: RemotePath, root: Root, *, verify: bool = False) -> None:
         super().__init__(path, root, verify=verify)  # type: ignore[arg-type]
         self._heads: set[str] = set()
-        self._ahead = _Ahead()
+        self._ahead = Ahead()
         self._root_check: _RootCheck | None = None
         self._is_replaced = False
 
@@ -363,7 +357,7 @@ class RemoteCatalog(Catalog):
         check = self._load_tables([self.shards[number].ipix for number in numbers])
         shared = [name for name in names if name not in COMMON_COLUMNS and self.survey[name].shared]
         own = [name for name in names if name not in shared]
-        sources: dict[str, _Source] = {}
+        sources: dict[str, RemoteShard] = {}
         before = self._ahead.sources
         try:
             for position, number in enumerate(numbers):
@@ -371,7 +365,7 @@ class RemoteCatalog(Catalog):
                 inside = rows[which == number] - shard.start
                 # The value of a shared column is every shard's: the first is asked.
                 wanted = own if position else names
-                sources[_place(shard).key] = self._ask(shard, wanted, inside)
+                sources[place_of(shard).key] = self._ask(shard, wanted, inside)
             self._ahead.sources = sources
             if check is None and any(source.asks_head for source in sources.values()):
                 check = self._start_root_check()
@@ -385,8 +379,10 @@ class RemoteCatalog(Catalog):
             for source in sources.values():
                 source.cancel()
 
-    def _ask(self, shard: CatalogShard, names: Sequence[str], rows: NDArray[np.int64]) -> _Source:
-        path, table = _place(shard), self._loaded(shard)
+    def _ask(
+        self, shard: CatalogShard, names: Sequence[str], rows: NDArray[np.int64]
+    ) -> RemoteShard:
+        path, table = place_of(shard), self._loaded(shard)
         needed = needed_ranges(self.survey, table, names, rows, str(path))
         starts, lengths = needed.starts, needed.lengths
         # Chunks are believed by the checksums that the table has of them. Other bytes are
@@ -402,17 +398,17 @@ class RemoteCatalog(Catalog):
         ranges = plan_fetch(starts, lengths, len(rows))
         wanted = Wanted(path.key, *ranges, table.file_size)
         pending = self.path.store.fetch(wanted)
-        source = _Source(path, table, self._heads, pending, blocks, asks_head=asks_head)
-        source.asked = _asked(names, rows)
+        source = RemoteShard(path, table, self._heads, pending, blocks, asks_head=asks_head)
+        source.asked = asked(names, rows)
         return source
 
     @contextlib.contextmanager
     def _open(self, shard: CatalogShard) -> Iterator[RowReader]:
-        path, table = _place(shard), self._loaded(shard)
+        path, table = place_of(shard), self._loaded(shard)
         source = self._ahead.sources.get(path.key)
         if source is None:
             self._check_root()
-            source = _Source(path, table, self._heads, None, self._blocks(shard, table))
+            source = RemoteShard(path, table, self._heads, None, self._blocks(shard, table))
         yield RowReader(source, shard.path, self.survey, table)
 
     # -- row tables
@@ -521,112 +517,12 @@ def _is_missing(error: StoreError) -> bool:
     return error.found.startswith(("no such object", "404", "410"))
 
 
-def _asked(names: Sequence[str], rows: NDArray[np.int64]) -> str:
-    """Say in a message which columns and rows of a shard were asked for."""
-    columns = ", ".join(repr(name) for name in names)
-    said = f", column{'s' * (len(names) > 1)} {columns}"
-    if not len(rows):
-        return said
-    first, last = int(rows.min()), int(rows.max())
-    return f"{said}, row {first}" if first == last else f"{said}, rows {first} to {last}"
-
-
-def _place(shard: CatalogShard) -> RemotePath:
-    path: Any = shard.path
-    assert isinstance(path, RemotePath)
-    return path
-
-
 @dataclasses.dataclass(frozen=True)
 class _RootCheck:
     """An answer, on its way in a process: whether the tree is the one that was opened."""
 
     process: int
     job: Future[None]
-
-
-class _Ahead(threading.local):
-    """What this thread's calls have asked for."""
-
-    def __init__(self) -> None:
-        self.sources: dict[str, _Source] = {}
-
-
-class _Source:
-    """One shard: ranges that are on their way, and others when they are asked for."""
-
-    def __init__(
-        self,
-        path: RemotePath,
-        table: RowTable,
-        heads: set[str],
-        pending: Pending | None,
-        blocks: Blocks | None,
-        *,
-        asks_head: bool = False,
-    ) -> None:
-        self.asks_head, self._blocks = asks_head, blocks
-        self.asked = ""
-        self._path, self._table, self._heads, self._pending = path, table, heads, pending
-
-    def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
-        """Do nothing: what will be read was asked for before."""
-
-    def read_into(self, start: int, out: Any) -> None:
-        """Give bytes, when they are there."""
-        view = memoryview(out).cast("B")
-        pending = self._pending
-        if pending is None or not pending.holds(start, len(view)):
-            # Nobody planned for these.
-            if self._blocks is None:
-                self._check_head(self._fetch(0, self._head_nbytes))
-            pending = self._fetch(start, len(view))
-        elif self._blocks is None and pending.holds(0, self._head_nbytes):
-            self._check_head(pending)
-        self._check_blocks(pending, start, len(view))
-        pending.read_into(start, view)
-
-    def _check_blocks(self, ranges: Pending, start: int, length: int) -> None:
-        blocks = self._blocks
-        for number in blocks.overlapping(start, length) if blocks is not None else ():
-            assert blocks is not None
-            if not blocks.sound[number]:
-                first, end = blocks.span(number)
-                blocks.check(number, ranges.view(first, end - first).data)
-
-    @property
-    def _head_nbytes(self) -> int:
-        return min(HEAD_NBYTES, self._table.file_size)
-
-    def _check_head(self, ranges: Pending) -> None:
-        if self._path.key in self._heads:
-            return
-        if head_hash(ranges.view(0, self._head_nbytes).data) != self._table.head:
-            raise FormatError(
-                str(self._path), "the shard that its row table describes", "another file"
-            )
-        self._heads.add(self._path.key)
-
-    def _fetch(self, start: int, length: int) -> Pending:
-        one, size = np.array([start]), np.array([length])
-        if self._blocks is not None:
-            one, size = self._blocks.widened(one, size)
-        wanted = Wanted(self._path.key, one, size, self._table.file_size)
-        return self._path.store.fetch(wanted).finish()
-
-    def finish(self) -> None:
-        """Make sure that all that was read is of one version."""
-        if self._pending is None:
-            return
-        try:
-            self._pending.finish()
-        except StoreError as error:
-            raise StoreError(error.url + self.asked, error.expected, error.found) from error
-
-    def cancel(self) -> None:
-        """Let go what was not yet asked for."""
-        if self._pending is not None:
-            self._pending.cancel()
 
 
 def open_remote(

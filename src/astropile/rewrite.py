@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from astropile.card import refresh_card
-from astropile.catalog import Catalog, CatalogShard, open_catalog
+from astropile.catalog import Catalog, open_catalog
 from astropile.errors import BuildError, FormatError
 from astropile.layout import CATALOG_DIR, MANIFEST_DIR, check_subset
 from astropile.manifest import read_manifest
 from astropile.names import COMMON_COLUMNS
 from astropile.publish import publish_bytes
 from astropile.schema import Ragged
+from astropile.shards import CatalogShard
 from astropile.store.protocol import RemotePath, is_url
 from astropile.subset import (
     Assembly,

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from astropile.beside import absolute, check_catalogue, check_readme
-from astropile.catalog import Catalog, CatalogShard, open_catalog
+from astropile.catalog import Catalog, open_catalog
 from astropile.errors import FormatError, TreeNotFoundError
 from astropile.findings import ALL_RULES, Problem, ValidationReport, choose_rules
 from astropile.hdf5.check import check_shard
@@ -46,6 +46,7 @@ from astropile.meaning.look import Seen, ShardTask, look
 from astropile.meaning.rules import RULES
 from astropile.meaning.tally import Sight
 from astropile.names import COMMON_COLUMNS
+from astropile.shards import CatalogShard
 from astropile.store.protocol import RemotePath, is_url
 
 INPUTS_FILE: Final = "inputs.jsonl"

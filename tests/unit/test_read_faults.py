@@ -114,6 +114,20 @@ def test_missing_shard(tree, shards):
     assert str(shards[2]) in str(caught.value)
 
 
+def test_the_whole_file_is_wrong(tree, shards):
+    """A file that is missing or cut short is named with the columns and rows asked of it."""
+    catalog = open_catalog(tree)
+    first = catalog.shards[1]
+    os.truncate(shards[1], 100)
+    with pytest.raises(FormatError) as caught:
+        catalog.take([first.start + 1, first.start], ["ID", "FLUX"])
+    assert caught.value.where == f"{shards[1]}, columns 'ID', 'FLUX', rows 0 to 1"
+    shards[1].unlink()
+    with pytest.raises(FormatError) as caught:
+        catalog.take([first.start], ["ID"])
+    assert caught.value.where == f"{shards[1]}, column 'ID', row 0"
+
+
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_not_a_file(tree, shards, make):

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from astropy import units
 from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from astropile.transforms.photometry import (
     ab_magnitude,
     asinh_magnitude,
     deredden,
+    f_lambda_to_njy,
     flux_from_ab,
     flux_from_asinh,
     from_njy,
@@ -84,6 +86,18 @@ def test_units_and_back(flux, unit, ivar):
     np.testing.assert_allclose(njy**2 * weight, flux**2 * ivar, rtol=1e-12)
     back, again = from_njy(njy, weight, unit=unit)
     np.testing.assert_allclose([back[0], again[0]], [flux, ivar], rtol=1e-12)
+
+
+@settings(deadline=None)
+@given(FLUXES, st.floats(1000, 1e5))
+def test_spectra_in_nanojansky(flux, wave):
+    """Flux per wavelength is what astropy makes of it; flux over error stays."""
+    unit = "1e-17 erg / (s cm2 Angstrom)"
+    njy, ivar = f_lambda_to_njy(np.array([flux]), np.array([4.0]), wave=np.array([wave]), unit=unit)
+    quantity = flux * units.Unit(unit)
+    expected = quantity.to_value("nJy", units.spectral_density(wave * units.AA))
+    np.testing.assert_allclose(njy, expected, rtol=1e-10)
+    np.testing.assert_allclose(njy**2 * ivar, 4 * flux**2, rtol=1e-10)
 
 
 def test_zero_points_of_bands():
@@ -173,6 +187,7 @@ def test_torch_gives_the_same():
         (lambda: to_njy(np.ones(1), unit="nJy", zero_point=27), "both"),
         (lambda: to_njy(np.ones(1), unit="count"), "zero_point"),
         (lambda: to_njy(np.ones(1), unit="magpies"), "astropy knows"),
+        (lambda: f_lambda_to_njy(np.ones(1), wave=np.ones(1), unit="nJy"), "per wavelength"),
         (lambda: deredden(np.ones(1), extinction=np.nan), "finite"),
         (lambda: asinh_magnitude(np.ones(1), softening=0), "above 0"),
         (lambda: flux_from_ab(np.ones(1), np.zeros(1)), "above 0"),
@@ -233,7 +248,7 @@ def test_sdss_spectra_have_the_flux_of_their_units(real_data):
         published = np.array(hdus[2].data["SPECTROFLUX"][0], np.float64)
     for number, (first, last) in {1: (4100, 5300), 2: (5700, 6950)}.items():
         inside = (wave > first) & (wave < last)
-        mean = np.median(flux[inside] * wave[inside] ** 2) * 1e-17 / 2.99792458e18
-        njy, _ = to_njy(np.array([mean]), unit="erg / (s cm2 Hz)")
+        unit = {one.name: one.unit for one in get_survey("sdss").columns}["flux"]
+        njy = np.median(f_lambda_to_njy(flux[inside], wave=wave[inside], unit=unit)[0])
         told, _ = to_njy(published[number : number + 1], unit="nanomaggy")
-        np.testing.assert_allclose(njy, told, rtol=0.15)
+        assert njy == pytest.approx(told[0], rel=0.15)

@@ -37,6 +37,8 @@ Softening b of the asinh magnitudes of SDSS [maggy].
 From Stoughton et al. (2002), AJ 123, 485, table 21.
 """
 
+_SPEED_OF_LIGHT: Final = 2.99792458e18  # Angstrom / s
+_NJY_PER_CGS: Final = 1e32  # erg / (s cm2 Hz)
 _POGSON: Final = 2.5 / math.log(10)
 
 
@@ -205,6 +207,46 @@ def from_njy(
     return _scaled(flux, ivar, 1 / _factor(flux, unit, zero_point))
 
 
+def f_lambda_to_njy(
+    flux: Any, ivar: Any = None, *, wave: Any, unit: str = "erg / (s cm2 Angstrom)"
+) -> tuple[Any, Any]:
+    """
+    Bring flux densities per wavelength, those of spectra, to nanojansky.
+
+    Parameters
+    ----------
+    flux : ndarray or Tensor, shape (..., n)
+        Flux density per wavelength.
+    ivar : ndarray or Tensor, shape (..., n), optional
+        Inverse variance.
+    wave : ndarray or Tensor, shape (n,) or (..., n), float64
+        Wavelength in vacuum [Angstrom].
+    unit : str
+        Unit of flux, as the survey declares it: "1e-17 erg / (s cm2 Angstrom)".
+
+    Returns
+    -------
+    flux, ivar : ndarray or Tensor
+        ``flux * wave**2 / c`` [nJy], and its inverse variance; in their dtypes.
+
+    Raises
+    ------
+    SampleError
+        If the unit is no flux density per wavelength.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spectrum = np.array([1.0])  # flat in f_lambda
+    >>> unit = "1e-17 erg / (s cm2 Angstrom)"
+    >>> f_lambda_to_njy(spectrum, wave=np.array([5000.0]), unit=unit)[0].round()
+    array([8339.])
+    """
+    xp = _ops.namespace(flux, ivar)
+    factor = _unit_in_cgs_per_angstrom(unit) * _ops.floats(xp, wave, flux) ** 2
+    return _scaled(flux, ivar, factor * (_NJY_PER_CGS / _SPEED_OF_LIGHT))
+
+
 def ab_magnitude(flux: Any, ivar: Any = None) -> tuple[Any, Any]:
     """
     Give AB magnitudes.
@@ -370,6 +412,16 @@ def deredden(flux: Any, ivar: Any = None, *, extinction: Any) -> tuple[Any, Any]
     if not bool(xp.all(xp.isfinite(dust))):
         raise SampleError("extinction", "finite magnitudes", "others")
     return _scaled(flux, ivar, 10 ** (0.4 * dust))
+
+
+@lru_cache(maxsize=256)
+def _unit_in_cgs_per_angstrom(unit: str) -> float:
+    from astropy import units
+
+    try:
+        return float(units.Unit(unit).to("erg / (s cm2 Angstrom)"))
+    except (ValueError, units.UnitConversionError) as error:
+        raise SampleError("unit", "a flux density per wavelength", repr(unit)) from error
 
 
 def _factor(flux: Any, unit: str | None, zero_point: Any) -> Any:

@@ -171,6 +171,9 @@ def test_to_a_device(left):
     for one, batch in zip(make(left), kept, strict=True):
         assert torch.equal(one["FLUX"], batch["FLUX"])
         assert np.array_equal(one["NAME"], batch["NAME"])
+    named = list(to_device(Mixture({"a": make(left)}), "cpu"))
+    assert [name for name, _ in named] == ["a"] * len(kept)
+    assert torch.equal(named[0][1]["FLUX"], kept[0]["FLUX"])
 
 
 def test_a_loader_that_cannot_be(left):

@@ -197,34 +197,50 @@ def to_device(batches: Iterable[Any], device: Any) -> Iterator[Any]:
     Parameters
     ----------
     batches : iterable
-        Of dicts of tensors, such as a `Stream` of ``format="torch"``; what is no tensor stays
-        as it is. With ``pin_memory=True`` the copy needs no processor.
+        Of tensors in dicts, lists and tuples, such as a `Stream` or `Mixture` of
+        ``format="torch"``; what is no tensor stays as it is. With ``pin_memory=True`` the copy
+        needs no processor.
     device : device or str
         Where to.
 
     Yields
     ------
-    dict
+    object
         The same with tensors on the device. They stay valid, and the memory they came from is
         not used again before they are copied.
     """
     device = torch.device(device)
     if device.type != "cuda":
         for batch in batches:
-            yield {name: _moved(values, device) for name, values in batch.items()}
+            yield _moved(batch, device)
         return
     beside = torch.cuda.Stream(device)
     for batch in batches:
         with torch.cuda.stream(beside):
-            moved = {name: _moved(values, device) for name, values in batch.items()}
+            moved = _moved(batch, device)
         beside.synchronize()
-        for values in moved.values():
-            if isinstance(values, torch.Tensor):
-                values.record_stream(torch.cuda.current_stream(device))
+        _used_by(torch.cuda.current_stream(device), moved)
         yield moved
 
 
 def _moved(values: Any, device: Any) -> Any:
-    if not isinstance(values, torch.Tensor):
-        return values
-    return values.to(device, non_blocking=True, copy=True)
+    match values:
+        case torch.Tensor():
+            return values.to(device, non_blocking=True, copy=True)
+        case dict():
+            return {name: _moved(value, device) for name, value in values.items()}
+        case tuple() | list():
+            return type(values)(_moved(value, device) for value in values)
+    return values
+
+
+def _used_by(stream: Any, values: Any) -> None:
+    """Keep the memory of tensors until a CUDA stream has done with them."""
+    match values:
+        case torch.Tensor():
+            values.record_stream(stream)
+        case dict():
+            _used_by(stream, list(values.values()))
+        case tuple() | list():
+            for value in values:
+                _used_by(stream, value)

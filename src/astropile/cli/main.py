@@ -55,6 +55,7 @@ _COMMANDS: Final = _Commands(
     "match",
     "rewrite",
     "snapshots",
+    "stats",
     "validate",
     "verify",
 )
@@ -65,6 +66,7 @@ _RESUME: Final = {
     "demo": "the same command goes on with what is finished",
     "get": "the same command goes on where it was",
     "verify": "the same command goes on where it was",
+    "stats": "the same command goes on where it was",
     "repair": "the same command goes on where it was",
 }
 

@@ -3,7 +3,7 @@ Quantiles of any number of values in a bounded number of them.
 
 The sketch of Karnin, Lang and Liberty (2016): buffers of values that stand for 1, 2, 4, …
 values each. A full one is sorted and every other value of it goes up, beginning with the first or
-the second by a coin. `docs/decisions` says why it is our own.
+the second by a coin. `docs/decisions/0023-an-own-quantile-sketch.md` says why it is our own.
 """
 
 from __future__ import annotations
@@ -137,8 +137,7 @@ class QuantileSketch:
         weights = np.repeat(2.0 ** np.arange(len(self._levels)), [x.size for x in self._levels])
         order = np.argsort(values)
         upto = np.cumsum(weights[order])
-        # Rounding of a share must not step over the value that it means.
-        at = np.searchsorted(upto, shares * self.n * (1 - 1e-15), side="left")
+        at = np.searchsorted(upto, shares * self.n, side="left")
         return np.asarray(values[order][np.minimum(at, len(values) - 1)])
 
     def _capacity(self, level: int) -> int:
@@ -215,6 +214,6 @@ class QuantileSketch:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FormatError("quantile sketch", "a sketch as JSON", repr(error)) from error
         held = sum(x.size << h for h, x in enumerate(made._levels))
-        if held != made.n or not 1 <= len(made._levels) <= 64:
+        if held != made.n or not 1 <= len(made._levels) <= 64 or not made._squares >= 0:
             raise FormatError("quantile sketch", f"values that stand for {made.n}", str(held))
         return made

@@ -206,13 +206,21 @@ class Statistic:
         Statistic
             Equal to it.
         """
-        plain = {name: stored[name] for name in ("n_values", "n_missing", "n_masked")}
+        moments, weighted = (Moments(**stored[name]) for name in ("moments", "weighted"))
+        counts = [stored[name] for name in ("n_values", "n_missing", "n_masked")]
+        low, high = stored["minimum"], stored["maximum"]
+        floats = [*asdict(moments).values(), *asdict(weighted).values()]
+        extremes = [x for x in (low, high) if x is not None]
+        if not all(isinstance(x, int | float) for x in (*counts, *floats, *extremes)):
+            raise TypeError("expected numbers, found something else")
         return cls(
-            **plain,
-            minimum=stored["minimum"],
-            maximum=stored["maximum"],
-            moments=Moments(**stored["moments"]),
-            weighted=Moments(**stored["weighted"]),
+            n_values=counts[0],
+            n_missing=counts[1],
+            n_masked=counts[2],
+            minimum=low,
+            maximum=high,
+            moments=moments,
+            weighted=weighted,
             sketch=QuantileSketch.from_json(stored["sketch"]),
         )
 

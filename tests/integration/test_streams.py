@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -217,6 +218,16 @@ def test_resumed_batch_by_batch(left, order):
         assert found == batches[done:]
 
 
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+def test_resumed_at_any_row(left, order):
+    """From each position there is, the rows that come are those that stand there and after."""
+    stream = Stream(left, ["ID"], batch_size=13, prefetch=0, **order)
+    whole = flat(ids_of(stream))
+    for position in range(len(left) + 1):
+        stream.load_state_dict({**stream.state_dict(), "epoch": 0, "position": position})
+        assert flat(ids_of(stream)) == whole[position:]
+
+
 def test_iterating_anew_begins_the_epoch_anew(left):
     """A look at the first batch costs no row; a state that was loaded is used once."""
     stream = Stream(left, ["ID"], batch_size=9)
@@ -319,6 +330,32 @@ def test_batches_of_their_own(left):
         for batch in kept:
             rows = [row_of[one] for one in batch["ID"].tolist()]
             assert np.array_equal(batch["FLUX"], expected["FLUX"][rows])
+
+
+class Watched:
+    """A source that counts how much of what it gave is still held."""
+
+    def __init__(self, source):
+        self.source, self.in_place, self.fingerprint = source, source.in_place, source.fingerprint
+        self.held, self.most = [], 0
+
+    def __len__(self):
+        return len(self.source)
+
+    def read(self, rows, room):
+        found = self.source.read(rows, room)
+        self.held = [one for one in self.held if one() is not None]
+        self.held.append(weakref.ref(found["FLUX"]))
+        self.most = max(self.most, len(self.held))
+        return found
+
+
+def test_no_more_than_three_pools_are_held(left):
+    """One that is given out, one behind it, one being read, however many there are."""
+    stream = Stream(left, ["FLUX"], batch_size=2, shuffle="blocks", block_rows=3, pool_blocks=2)
+    stream.source = Watched(stream.source)
+    assert len(list(stream)) == len(left) // 2
+    assert 2 <= stream.source.most <= 3
 
 
 def test_transforms_are_resumed_too(left):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from astropile.errors import NativeFileError
 from astropile.schema import Batch, Column, Constant, Formula, RecordList, Stack, Survey, Unit
 from astropile.surveys import _legacy
+from astropile.surveys._foreign import ForeignFile
 
 BANDS: Final = ("g", "r", "z")
 
@@ -124,8 +125,6 @@ def units(native_path: Path) -> list[Unit]:
     FileNotFoundError
         If there is no such file.
     """
-    import h5py
-
     native_path = Path(native_path)
     files = sorted(
         path
@@ -142,9 +141,9 @@ def units(native_path: Path) -> list[Unit]:
     for path in files:
         key = path.relative_to(native_path).as_posix()
         try:
-            with h5py.File(path, "r") as file:
-                n_rows = len(file["images"])
-        except (OSError, KeyError, TypeError):
+            with ForeignFile(path) as file:
+                n_rows = file.shape("images")[0]
+        except (NativeFileError, IndexError):
             n_rows = 1  # `read` says what is wrong.
         found += [
             Unit(f"{key}[{start:07d}:]", (path,), {"start": start})
@@ -172,45 +171,34 @@ def read(unit: Unit) -> Iterator[Batch]:
     NativeFileError
         If the file is broken or lacks a column that is always there.
     """
-    import h5py
-
     (path,) = unit.paths
     start = int(unit.options["start"])
-    try:
-        with h5py.File(path, "r") as file:
-            n_rows, shape = _layout(path, file)
-            per_batch = max(1, _BATCH_BYTES // (4 * int(np.prod(shape))))
-            stop = min(n_rows, start + _ROWS_PER_UNIT)
-            for first in range(start, stop, per_batch):
-                yield _batch(path, file, n_rows, slice(first, min(stop, first + per_batch)))
-    except (OSError, RuntimeError, KeyError) as error:
-        raise NativeFileError(str(path), "a whole HDF5 file", str(error)) from error
+    with ForeignFile(path, _BATCH_BYTES) as file:
+        n_rows, shape = _layout(file)
+        per_batch = max(1, _BATCH_BYTES // (4 * int(np.prod(shape))))
+        stop = min(n_rows, start + _ROWS_PER_UNIT)
+        for first in range(start, stop, per_batch):
+            yield _batch(file, n_rows, slice(first, min(stop, first + per_batch)))
 
 
-def _layout(path: Path, file: Any) -> tuple[int, tuple[int, ...]]:
+def _layout(file: ForeignFile) -> tuple[int, tuple[int, ...]]:
     """Give the number of rows and the shape of an image, or say what is wrong."""
-    shape = _dataset(path, file, "images").shape
-    if len(shape) != 4 or shape[1] != len(BANDS) or shape[2] != shape[3]:
-        raise NativeFileError(str(path), "'images' of shape (n, 3, npix, npix)", f"shape {shape}")
+    shape = file.shape("images")
+    if len(shape) != 4 or shape[1] != len(BANDS) or not shape[2] == shape[3] > 0:
+        expected = "'images' of shape (n, 3, npix, npix)"
+        raise NativeFileError(str(file.path), expected, f"shape {shape}")
     return shape[0], shape[1:]
 
 
-def _dataset(path: Path, file: Any, name: str) -> Any:
-    dataset = file.get(name)
-    if not hasattr(dataset, "shape"):
-        raise NativeFileError(str(path), f"dataset {name!r}", f"datasets {sorted(file)}")
-    return dataset
-
-
-def _batch(path: Path, file: Any, n_rows: int, rows: slice) -> Batch:
+def _batch(file: ForeignFile, n_rows: int, rows: slice) -> Batch:
     batch: dict[str, NDArray[Any]] = {}
     for column in _NATIVE:
-        batch[column.name] = _values(path, _dataset(path, file, column.name), n_rows, rows, column)
+        batch[column.name] = _values(file, n_rows, rows, column)
     for column in _OPTIONAL:
         # Some files hold a field for fewer rows than there are images: of no use, as rows
         # are told apart by their number only.
-        if column.name in file and len(file[column.name]) == n_rows:
-            batch[column.name] = _values(path, file[column.name], n_rows, rows, column)
+        if column.name in file.names and file.shape(column.name)[:1] == (n_rows,):
+            batch[column.name] = _values(file, n_rows, rows, column)
         else:
             batch[column.name] = _legacy.missing(rows.stop - rows.start, column)
     batch["object_id"] = _legacy.object_ids(batch["release"], batch["brickid"], batch["objid"])
@@ -219,19 +207,20 @@ def _batch(path: Path, file: Any, n_rows: int, rows: slice) -> Batch:
     return batch
 
 
-def _values(path: Path, dataset: Any, n_rows: int, rows: slice, column: Column) -> NDArray[Any]:
+def _values(file: ForeignFile, n_rows: int, rows: slice, column: Column) -> NDArray[Any]:
     """Read some rows in the declared dtype, not one value changed."""
-    shape = dataset.shape[1:] if "npix" in column.shape else column.shape
-    if dataset.shape != (n_rows, *shape):
-        raise NativeFileError(
-            str(path), f"{column.name!r} of shape {(n_rows, *shape)}", f"shape {dataset.shape}"
-        )
-    values = _legacy.fit(np.asarray(dataset[rows]), column)
+    found = file.shape(column.name)
+    shape = found[1:] if "npix" in column.shape else column.shape
+    if found != (n_rows, *shape):
+        expected = f"{column.name!r} of shape {(n_rows, *shape)}"
+        raise NativeFileError(str(file.path), expected, f"shape {found}")
+    stored = file.read(column.name, rows)
+    values = _legacy.fit(stored, column)
     if values is None:
         raise NativeFileError(
-            str(path),
+            str(file.path),
             f"{column.name!r} as {column.dtype}",
-            f"{dataset.dtype} with values that it cannot hold",
+            f"{stored.dtype} with values that it cannot hold",
         )
     return values
 

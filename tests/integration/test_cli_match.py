@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +128,7 @@ def test_tables_without_datasets(lists, tmp_path):
     """Files are matched to a file, and to a tree, where the library `datasets` is not there."""
     program = """
 import sys
+from pathlib import Path
 sys.modules["datasets"] = None
 from astropile.cli.main import main
 sys.exit(main(sys.argv[1:]))
@@ -166,6 +168,27 @@ def test_summary_and_figure(command, lists, tmp_path):
     table = Table.read(tmp_path / "x.ecsv")
     assert table.meta["summary"]["n_pairs"] == 20
     assert (table["chance_probability"] < 1e-6).all()
+
+
+def test_figure_of_three_with_epochs_and_errors(command, lists, tmp_path):
+    """Each survey is told of and drawn beside the anchor, with epochs and errors too."""
+    pytest.importorskip("matplotlib")
+    one, other = lists
+    third = tmp_path / "third.csv"
+    third.write_text(Path(one).read_text())
+    line = ("match", one, other, third, "--columns", "other=X,Y", "-o", tmp_path / "x.ecsv")
+    when = [f"--epoch={name}=2000" for name in ("one", "other", "third")]
+    errors = [f"--error={name}=0.3" for name in ("one", "other", "third")]
+    code, out, _ = command(*line, *when, *errors, "--join", "all1", "--figure", tmp_path / "x.png")
+    assert code == 0
+    assert "chance with other: 20 pairs within 1 arcsec" in out
+    assert "chance with third: " in out
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    table = Table.read(tmp_path / "x.ecsv")
+    assert set(table.meta["summary"]) == {"other", "third"}
+    found = np.ma.compressed(np.ma.asarray(table["match_probability_other"]))
+    # Two of the objects lie at one place: either may be the other's.
+    assert np.sort(found).round(2).tolist() == [0.5] * 2 + [1.0] * 18
 
 
 def test_epochs_on_the_command_line(command, tmp_path):

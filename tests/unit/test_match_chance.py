@@ -9,12 +9,16 @@ from astropy.coordinates import SkyCoord
 from astropile.errors import MatchError
 from astropile.match import (
     MatchSummary,
+    MovingPositions,
+    best_pairs,
     chance_probability,
     local_density,
+    match_moving,
     match_positions,
     match_probability,
     shift_positions,
     summarize_match,
+    summarize_moving,
 )
 from astropile.match.positions import Pairs
 from astropile.sky import separation_arcsec
@@ -46,24 +50,54 @@ def _injected(seed, place="equator", n_true=1200, n_left=2000, n_right=12000, si
     return *_around(place, *left), *_around(place, *right)
 
 
+def found_as(find, sky):
+    """Match within 3 arcsec."""
+    if find == "best":
+        return best_pairs(match_positions(*sky, radius_arcsec=3.0, find="all"))
+    return match_positions(*sky, radius_arcsec=3.0, find=find)
+
+
 def _n_false(pairs, n_true):
     return int(np.count_nonzero((pairs.left != pairs.right) | (pairs.left >= n_true)))
 
 
 @pytest.mark.parametrize("place", FIELDS)
-@pytest.mark.parametrize("find", ["nearest", "all", "mutual"])
+@pytest.mark.parametrize("find", ["nearest", "all", "mutual", "best"])
 def test_false_matches_are_as_many_as_were_injected(place, find):
     """The false pairs expected are those there are, within the error stated, everywhere."""
     pulls = []
     for seed in range(6):
         sky = _injected(seed, place)
-        pairs = match_positions(*sky, radius_arcsec=3.0, find=find)
+        pairs = found_as(find, sky)
         found = summarize_match(*sky, radius_arcsec=3.0, find=find, pairs=pairs)
         false = _n_false(pairs, 1200)
         assert false > 100
         pulls.append((found.n_false - false) / found.n_false_err)
     assert np.abs(pulls).max() < 3.5
     assert abs(np.mean(pulls)) < 1.3
+
+
+@pytest.mark.parametrize("find", ["nearest", "mutual"])
+def test_false_matches_of_moving_stars(find):
+    """Of fast stars carried to the dates of the right side, false pairs are those injected."""
+    pulls = []
+    for seed in range(4):
+        ra, dec, *right = _injected(30 + seed)
+        rng = np.random.default_rng(seed)
+        speed = rng.normal(0, 300.0, (2, len(ra)))
+        when = rng.uniform(1999, 2001, len(right[0]))
+        then = MovingPositions(ra, dec, np.append(when, when)[: len(ra)], *speed)
+        left = then.at(2016.0)
+        seen = MovingPositions(*right, when)
+        pairs = match_moving(left, seen, radius_arcsec=3.0, find=find)
+        assert np.count_nonzero(pairs.left == pairs.right) > 1000
+        still = match_positions(left.ra, left.dec, *right, radius_arcsec=3.0)
+        assert np.count_nonzero(still.left == still.right) < 600
+        found = summarize_moving(left, seen, radius_arcsec=3.0, find=find)
+        assert found.n_pairs == len(pairs)
+        pulls.append((found.n_false - _n_false(pairs, 1200)) / found.n_false_err)
+    assert np.abs(pulls).max() < 3.5
+    assert abs(np.mean(pulls)) < 1.5
 
 
 def test_completeness_curve_is_the_injected_one():
@@ -130,11 +164,11 @@ def test_density_is_local():
 
 def test_density_of_many_positions_is_shared(monkeypatch):
     """Of many positions those of one small pixel share a density, which is as good."""
-    from astropile.match import chance
+    from astropile.match import density as measured
 
     sky = _injected(9)
     alone = local_density(*sky[2:], *sky[:2])
-    monkeypatch.setattr(chance, "MOST_POSITIONS", 500)
+    monkeypatch.setattr(measured, "MOST_POSITIONS", 500)
     shared = local_density(*sky[2:], *sky[:2])
     assert len(np.unique(shared)) < 1950
     assert abs(shared.mean() / alone.mean() - 1) < 0.03
@@ -190,7 +224,7 @@ def test_summary_survives_json():
     assert "pairs within 2 arcsec" in str(found)
 
 
-@pytest.mark.parametrize("find", ["nearest", "all", "mutual"])
+@pytest.mark.parametrize("find", ["nearest", "all", "mutual", "best"])
 def test_summary_of_empty_sides(find):
     """Empty sides have a summary, of nothing."""
     for sides in (([], [], [], []), ([1.0], [1.0], [], []), ([], [], [1.0], [1.0])):

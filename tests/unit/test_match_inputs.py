@@ -14,7 +14,7 @@ from astropy.table import MaskedColumn, QTable, Table
 from astropy.units import Unit
 
 import astropile
-from astropile.errors import MatchError, TreeNotFoundError
+from astropile.errors import LicenceWarning, MatchError, TreeNotFoundError
 from astropile.match import as_positions, cross_match, match_positions
 from hftrees import quiet, trees  # noqa: F401
 
@@ -305,7 +305,8 @@ def test_matched_dataset_of_tables(tmp_path):
     np.testing.assert_allclose(first["table"]["ra"], 10.0)
     again = as_positions(astropile.CrossMatch(catalog, dataset))
     np.testing.assert_allclose(np.sort(again.ra), [10.0, 359.99999])
-    dataset.save_to_disk(str(tmp_path / "saved"))
+    with pytest.warns(LicenceWarning, match="stars: licence not known; table"):
+        dataset.save_to_disk(str(tmp_path / "saved"))
 
 
 def test_trees_and_tables(trees):  # noqa: F811
@@ -342,5 +343,17 @@ def test_summary_in_the_catalogue(trees, tmp_path):  # noqa: F811
     catalog.write(tmp_path / "catalog.ecsv", format="ascii.ecsv")
     again = Table.read(tmp_path / "catalog.ecsv").meta["summary"]
     assert again == catalog.meta["summary"]
-    with pytest.raises(MatchError, match="two surveys matched by position"):
-        astropile.cross_match_datasets(trees.left, table, table, summary=True)
+
+
+def test_errors_of_positions():
+    """Errors are found by name, in the unit stated or published; what is none is unknown."""
+    gaia = {"ra": RA, "dec": DEC, "ra_error": [3.0, 30.0, 0.0], "dec_error": [4.0, 40.0, 1.0]}
+    stated = Table({"ra": RA, "dec": DEC, "raErr": [1.0, 2.0, 3.0], "decErr": [1.0, 2.0, 3.0]})
+    stated["raErr"].unit = stated["decErr"].unit = "mas"
+    mean_square = [np.sqrt(12.5) / 1000, np.sqrt(1250.0) / 1000, np.nan]
+    np.testing.assert_allclose(as_positions(gaia).errors(), mean_square)
+    np.testing.assert_allclose(as_positions(stated).errors(), [1e-3, 2e-3, 3e-3])
+    np.testing.assert_allclose(as_positions(gaia).errors("dec_error")[:2], [4.0, 40.0])
+    assert as_positions(_plain()).errors() is None
+    with pytest.raises(MatchError, match="one number per row"):
+        as_positions({**gaia, "text": ["a", "b", "c"]}).errors("text")

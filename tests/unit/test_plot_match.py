@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from astropile.match import match_positions, summarize_match
-from astropile.plot.match import draw_match, save_match_figure
+from astropile.plot.match import MatchPanels, draw_match, draw_summaries, save_match_figure
 
 RNG = np.random.default_rng
 
@@ -45,11 +45,22 @@ def test_whole_sky():
 def test_nothing_matched(tmp_path, radius):
     """A match without rows has a figure; it is written whole."""
     summary = summarize_match([], [], [], [], radius_arcsec=radius)
-    save_match_figure(tmp_path / "match.png", summary, ([], [], []))
+    save_match_figure(tmp_path / "match.png", MatchPanels(summary, ([], [], [])))
     assert (tmp_path / "match.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_picture_is_written(tmp_path):
     """The figure of a real-sized match is a PNG of more than an empty frame."""
-    save_match_figure(tmp_path / "match.png", *_match(0.2), ("hsc", "desi"))
+    save_match_figure(tmp_path / "match.png", MatchPanels(*_match(0.2), ("hsc", "desi")))
     assert (tmp_path / "match.png").stat().st_size > 30_000
+
+
+def test_a_row_for_each_match():
+    """Of several matches each has its row of panels, with its own numbers."""
+    two = [MatchPanels(*_match(spread), (name, "desi")) for spread, name in ((0.2, "a"), (1, "b"))]
+    figure = draw_summaries(two)
+    assert len(figure.axes) == 6
+    for frame, match in zip(figure.subfigs, two, strict=True):
+        bars = frame.axes[0].patches[0]
+        assert bars.get_data().values.tolist() == list(match.summary.counts)
+        assert match.names[0] in frame.axes[1].get_ylabel()

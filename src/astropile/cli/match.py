@@ -17,7 +17,6 @@ from astropile.cli.failures import RefusedError, UsageError
 from astropile.cli.output import Printer, count_text, folder_size, size_text
 from astropile.cli.trees import local_tree
 from astropile.errors import LicenceWarning
-from astropile.match.chance import MatchSummary
 from astropile.match.inputs import SkyTable, as_positions, open_side
 from astropile.match.multi import JOINS
 from astropile.match.package import SUBSET, save_tree
@@ -127,6 +126,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "NAME=WHEN",
             "when positions hold, a year or a column: match objects where they were seen",
         ),
+        (
+            "--error",
+            "NAME=ERROR",
+            "standard error of positions, arcseconds or columns: adds how likely pairs are one object",
+        ),
         ("--columns", "NAME=RA,DEC", "columns of a table's positions, where they are not found"),
     ):
         parser.add_argument(
@@ -181,7 +185,8 @@ def run(args: argparse.Namespace) -> int:
         "anchor": args.anchor,
         "on": dict(args.on) or None,
         "epochs": {name: _when(text) for name, text in args.epoch} or None,
-        "summary": args.summary or args.figure is not None,
+        "summary": args.summary or args.figure is not None or bool(args.error),
+        "errors": {name: _error(text) for name, text in args.error} or None,
     }
     matched: Any = None
     if args.tree or args.dry_run or _is_file(target):
@@ -234,6 +239,16 @@ def _when(text: str) -> float | str:
         return text
 
 
+def _error(text: str) -> float | str | tuple[str, str]:
+    first, comma, second = text.partition(",")
+    if comma:
+        return first.strip(), second.strip()
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _open(args: argparse.Namespace) -> list[Catalog | SkyTable]:
     """Open the inputs; columns of positions are told for names, as the sides will have them."""
     given = dict(args.columns)
@@ -270,15 +285,14 @@ def _save(sample: MatchedSample, matched: Any, target: Path, args: argparse.Name
 
 
 def _draw(sample: MatchedSample, path: Path) -> None:
-    from astropile.plot.match import save_match_figure
+    from astropile.plot.match import MatchPanels, save_match_figure
 
-    (name, left), (other, _) = sample.sides.items()
-    ra, dec = left.positions()
-    is_matched = np.zeros(len(ra), bool)
-    both = (sample.rows[name] >= 0) & (sample.rows[other] >= 0)
-    is_matched[sample.rows[name][both]] = True
-    summary = MatchSummary.from_dict(sample.catalog.meta["summary"])
-    save_match_figure(path, summary, (ra, dec, is_matched), (name, other))
+    ra, dec = sample.sides[sample.anchor].positions()
+    panels = [
+        MatchPanels(sure.summary, (ra, dec, sure.is_matched), (sample.anchor, name))
+        for name, sure in sample.sureness.items()
+    ]
+    save_match_figure(path, *panels)
 
 
 def _facts(
@@ -330,8 +344,9 @@ def _report(
             f"  separation: median {apart['median']:.3f}, 95 % below {apart['p95']:.3f}, "
             f"largest {apart['max']:.3f} arcsec"
         )
-    if "summary" in facts:
-        out.text(f"  chance: {MatchSummary.from_dict(facts['summary'])}")
+    for name, sure in sample.sureness.items():
+        whose = "" if len(sample.sides) == 2 else f" with {name}"
+        out.text(f"  chance{whose}: {sure.summary}")
     for flag in facts.get("licence_flags", []):
         out.text(f"  before you share it: {flag}")
     if args.dry_run:

@@ -33,6 +33,7 @@ from astropile.match.inputs import NO_SIDE, SkyTable, as_positions, open_side
 from astropile.match.package import SHARD_NBYTES, SUBSET, save_tree
 from astropile.match.sample import FindPairs, MatchedSample, match_surveys
 from astropile.match.sides import Side, tree_provenance
+from astropile.match.sureness import Errors
 from astropile.names import COMMON_COLUMNS
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def cross_match_datasets(
     right_columns: Sequence[str] | None = None,
     epochs: Mapping[str, float | str] | None = None,
     summary: bool = False,
+    errors: Mapping[str, Errors] | None = None,
     **options: Any,
 ) -> CrossMatch:
     """
@@ -180,7 +182,13 @@ def cross_match_datasets(
         Also measure how much of the match is chance, for about ten times the cost of the match
         and all positions of both sides: `astropile.match.MatchSummary`, as a dict under
         ``summary`` of the catalogue's ``meta``, and the column ``chance_probability``: how
-        likely an unrelated object lies as near. Of two surveys, matched by position.
+        likely an unrelated object lies as near. Of more than two surveys for each matched
+        with the anchor by position: a dict by name, and columns ``chance_probability_<name>``.
+    errors : mapping of str to float, str or tuple of str, optional
+        With `summary`, standard errors of positions: of a survey one [arcsec], a column, or the
+        columns of both coordinates; without a unit, arcseconds. Where a survey is not named, its
+        columns of `astropile.match.inputs.ERROR_NAMES`. Where both sides have errors there is the
+        column ``match_probability``: how likely the two are one object.
     **options : object
         Of whole trees: `memory_bytes`, `executor` and `progress`, as for `cross_match`.
 
@@ -232,6 +240,7 @@ def cross_match_datasets(
         on=on,
         epochs=epochs,
         summary=summary,
+        errors=errors,
         **options,
     )
     names = list(sample.sides)

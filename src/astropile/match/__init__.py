@@ -5,12 +5,11 @@ from __future__ import annotations
 from astropile.match.catalogs import cross_match_many
 from astropile.match.chance import (
     MatchSummary,
-    chance_probability,
-    local_density,
-    match_probability,
     shift_positions,
     summarize_match,
+    summarize_moving,
 )
+from astropile.match.density import chance_probability, local_density, match_probability
 from astropile.match.inputs import SkyTable, as_positions
 from astropile.match.join import cross_match, save_pairs
 from astropile.match.merged import joint_licence, licence_flags
@@ -53,4 +52,5 @@ __all__ = [
     "save_tree",
     "shift_positions",
     "summarize_match",
+    "summarize_moving",
 ]

@@ -1,221 +1,43 @@
 """
-How sure a match is: what chance alone would have matched.
+How sure a match is as a whole: what chance alone would have matched.
 
-Two ways, which check each other. Per pair: the density of the right side around it gives the
-probability that an unrelated object lies as near. For the whole match: positions shifted a
-little way off have no true counterparts, and what they match is chance.
+Positions shifted a little way off have no true counterparts, and what they match is chance.
+What is said of each pair, in `astropile.match.density`, checks it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from astropile.errors import MatchError
-from astropile.healpix import ang2pix
-from astropile.match.positions import Find, Pairs, _check_radii, _coordinates, match_positions
+from astropile.match.density import are_positions
+from astropile.match.motion import MovingPositions, match_moving
+from astropile.match.multi import best_pairs
+from astropile.match.positions import FIND, Find, Pairs, _check_radii, _coordinates, match_positions
 from astropile.sky import ARCSEC_PER_RADIAN, unit_vectors, wrap_ra
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-NEIGHBORS: Final = 20
-"""The density around a position is measured with so many objects."""
-
-MOST_POSITIONS: Final = 100_000
-"""Densities are measured at so many positions; of more, those of one small pixel share one."""
 
 MOST_SHIFTED: Final = 200_000
 """So many left rows are shifted at most, drawn at random."""
 
 N_OFFSETS: Final = 8
 
+FindSure = Find | Literal["best"]
+"""The ways to find pairs of which chance is measured."""
+
+FIND_SURE: Final = (*FIND, "best")
+
 N_BINS: Final = 40
-
-_FINEST: Final = 18
-"""HEALPix order of the smallest pixels that density is looked at in: 0.8 arcsec."""
-
-
-def local_density(
-    ra_right: ArrayLike,
-    dec_right: ArrayLike,
-    ra: ArrayLike,
-    dec: ArrayLike,
-    *,
-    has_counterpart: NDArray[np.bool_] | None = None,
-) -> Floats:
-    """
-    Measure how many objects per area there are around positions.
-
-    Parameters
-    ----------
-    ra_right, dec_right : array_like, shape (n_right,)
-        The objects [deg, ICRS].
-    ra, dec : array_like, shape (n,)
-        Where to measure [deg, ICRS].
-    has_counterpart : ndarray, shape (n,), bool, optional
-        Whether one of the objects is the position's own, which is then not counted.
-
-    Returns
-    -------
-    ndarray, shape (n,), float64
-        Objects per square arcsecond; NaN where `ra`, `dec` is no position.
-
-    Raises
-    ------
-    MatchError
-        If the coordinates are not arrays of one length.
-
-    Notes
-    -----
-    With the k-th nearest object (k is `NEIGHBORS`) at a distance r the density is k - 1 over
-    the area within r, which is unbiased for objects that ignore each other, and good to
-    1/sqrt(k): 23 %. Where fewer than k lie within three times the radius in which the average
-    density has k, it is their number over that area. At the edge of a field, where part of the
-    area is empty because nobody looked there, it comes out up to two times too low.
-
-    Of more than `MOST_POSITIONS` positions, all within one HEALPix pixel that holds fewer than
-    k objects on average share the density at the first.
-
-    Examples
-    --------
-    >>> grid = np.arange(40) / 3600
-    >>> ra, dec = (one.ravel() for one in np.meshgrid(grid, grid))
-    >>> local_density(ra, dec, [20 / 3600], [20.5 / 3600]).round(1)
-    array([1.])
-    """
-    ra_right, dec_right = _coordinates(ra_right, dec_right, "right")
-    ra, dec = _coordinates(ra, dec, "left")
-    good = _valid(ra_right, dec_right)
-    density = np.full(len(ra), np.nan)
-    here = np.flatnonzero(_valid(ra, dec))
-    if not len(here):
-        return density
-    if not good.any():
-        density[here] = 0.0
-        return density
-    order, reach = _scale(ra_right[good], dec_right[good])
-    first, back = here, np.arange(len(here))
-    if len(here) > MOST_POSITIONS:
-        pixels = ang2pix(ra[here], dec[here], order)
-        _, index, back = np.unique(pixels, return_index=True, return_inverse=True)
-        first = here[index]
-    number, farthest = _around(ra_right, dec_right, ra[first], dec[first], reach)
-    number, farthest = number[back], farthest[back]
-    own = 0 if has_counterpart is None else np.asarray(has_counterpart, bool)[here].astype(int)
-    full = number > NEIGHBORS
-    others = np.where(full, NEIGHBORS, number) - own
-    # Objects at one place have no area of their own.
-    area = _cap(np.where(full, np.maximum(farthest, 1e-6), reach))
-    # The last of k marks the edge of the area and is not inside it.
-    density[here] = np.maximum(others, 0) / area
-    return density
-
-
-def chance_probability(separation_arcsec: ArrayLike, density: ArrayLike) -> Floats:
-    """
-    Give the probability that an unrelated object lies as near as this by chance.
-
-    Parameters
-    ----------
-    separation_arcsec : array_like, shape (n,)
-        Separation of each pair [arcsec].
-    density : array_like, shape (n,)
-        Unrelated objects per square arcsecond around it: see `local_density`.
-
-    Returns
-    -------
-    ndarray, shape (n,), float64
-        ``1 - exp(-density * area)``, 0 to 1.
-
-    Examples
-    --------
-    >>> chance_probability([1.0, 10.0], [0.001, 0.001]).round(4)
-    array([0.0031, 0.2696])
-    """
-    area = _cap(np.asarray(separation_arcsec, dtype=np.float64))
-    probability: Floats = -np.expm1(-np.asarray(density, dtype=np.float64) * area)
-    return probability
-
-
-def match_probability(
-    pairs: Pairs,
-    density: ArrayLike,
-    sigma_left_arcsec: ArrayLike,
-    sigma_right_arcsec: ArrayLike,
-    *,
-    completeness: float,
-) -> Floats:
-    """
-    Give the probability of each pair to be one object, from the errors of its positions.
-
-    Parameters
-    ----------
-    pairs : Pairs
-        The pairs; where a left row has several, they compete.
-    density : array_like, shape (n_pairs,)
-        Unrelated objects per square arcsecond around each: see `local_density`.
-    sigma_left_arcsec, sigma_right_arcsec : array_like, shape (n_left,) and (n_right,), or float
-        Standard error of a position in one coordinate [arcsec], of each row or of all.
-    completeness : float
-        Share of the left rows that have a counterpart at all, 0 to 1: see `MatchSummary`.
-
-    Returns
-    -------
-    ndarray, shape (n_pairs,), float64
-        The probability; NaN where an error or a density is unknown.
-
-    Raises
-    ------
-    MatchError
-        If the completeness is not from 0 to 1.
-
-    Notes
-    -----
-    The likelihood ratio [1]_ of a pair is ``completeness * f(separation) / density``, with f
-    the normal distribution of the combined error on the sky; its probability that ratio over
-    the sum of those of the left row's pairs and ``1 - completeness``. It is right as far as the
-    errors are: proper motion, and systematic differences between surveys, are not in them.
-
-    References
-    ----------
-    .. [1] W. Sutherland & W. Saunders (1992), MNRAS 259, 413
-
-    Examples
-    --------
-    >>> pairs = match_positions([10, 20], [0, 0], [10, 20], [1e-4, 2e-3], radius_arcsec=9)
-    >>> match_probability(pairs, [1e-4, 1e-4], 0.2, 0.2, completeness=0.9).round(3)
-    array([1., 0.])
-    """
-    if not 0 <= completeness <= 1:
-        raise MatchError("completeness", "a share from 0 to 1", repr(completeness))
-    sigma = []
-    for given, rows in ((sigma_left_arcsec, pairs.left), (sigma_right_arcsec, pairs.right)):
-        values = np.asarray(given, dtype=np.float64)
-        sigma.append(values[rows] if values.ndim else np.full(len(rows), float(values)))
-    variance = sigma[0] ** 2 + sigma[1] ** 2
-    variance = np.where(variance > 0, variance, np.nan)
-    # As logarithms: far out the likelihood is too small for a float.
-    log_f = -(pairs.separation_arcsec**2) / (2 * variance) - np.log(2 * np.pi * variance)
-    density = np.asarray(density, dtype=np.float64)
-    ratio = np.full(len(pairs), np.inf)
-    sparse = density > 0
-    with np.errstate(under="ignore"):
-        ratio[sparse] = completeness * np.exp(log_f[sparse]) / density[sparse]
-    ratio[np.isnan(log_f) | np.isnan(density)] = np.nan
-    if completeness == 0:
-        ratio[~np.isnan(ratio)] = 0.0
-    _, back = np.unique(pairs.left, return_inverse=True)
-    total = np.bincount(back, np.nan_to_num(ratio, nan=0.0, posinf=1e300))[back]
-    finite = np.where(np.isinf(ratio), 1e300, ratio)
-    whole = total + (1 - completeness)
-    return np.where(whole > 0, finite / np.where(whole > 0, whole, 1.0), finite)
 
 
 class Shift(NamedTuple):
@@ -376,7 +198,7 @@ def summarize_match(
     dec_right: ArrayLike,
     *,
     radius_arcsec: float,
-    find: Find = "nearest",
+    find: FindSure = "nearest",
     pairs: Pairs | None = None,
     offset_arcsec: float | None = None,
     threads: int | None = None,
@@ -387,12 +209,11 @@ def summarize_match(
     Parameters
     ----------
     ra_left, dec_left, ra_right, dec_right : array_like
-        The positions [deg, ICRS] as they were matched; of a moving sky, as carried to the epoch
-        of the other side.
+        The positions [deg, ICRS] as they were matched; of a moving sky see `summarize_moving`.
     radius_arcsec : float
         The radius of the match [arcsec].
-    find : {'nearest', 'all', 'mutual'}
-        How the pairs were found.
+    find : {'nearest', 'all', 'mutual', 'best'}
+        How the pairs were found; ``best`` as `best_pairs`.
     pairs : Pairs, optional
         What the match found; by default it is done here. Of ``nearest``, one for each left row.
     offset_arcsec : float, optional
@@ -424,7 +245,7 @@ def summarize_match(
     count for what they are. Among rows that do have a counterpart, one is outdone where an
     unrelated object is nearer: that is counted from the shifts too. With ``all`` it is simply the
     pairs of the shifted positions. With ``mutual`` a shifted match counts only where the right
-    row has no real left one as near.
+    row has no real left one as near, with ``best`` no partner as near.
 
     The error is that of the number of false pairs in this match: the Poisson noise of what the
     shifts matched, and of the false pairs themselves.
@@ -443,63 +264,172 @@ def summarize_match(
     >>> bool(abs(summary.n_pairs - summary.n_false) < 3 * summary.n_false_err)
     True
     """
+    sides = _Still(
+        _coordinates(ra_left, dec_left, "left"),
+        _coordinates(ra_right, dec_right, "right"),
+        _check_radii(radius_arcsec, 0.0)[0],
+        threads,
+    )
+    return _summarize(sides, find, pairs, offset_arcsec)
+
+
+def summarize_moving(
+    left: MovingPositions,
+    right: MovingPositions,
+    *,
+    radius_arcsec: float,
+    find: FindSure = "nearest",
+    pairs: Pairs | None = None,
+    offset_arcsec: float | None = None,
+    threads: int | None = None,
+) -> MatchSummary:
+    """
+    Summarise a match on a moving sky, and measure how much of it is chance.
+
+    Parameters
+    ----------
+    left, right : MovingPositions
+        The lists as `match_moving` took them.
+    radius_arcsec, find, pairs, offset_arcsec, threads
+        As for `summarize_match`. Where only right rows move, the offset must be more than they
+        cover.
+
+    Returns
+    -------
+    MatchSummary
+        As of `summarize_match`.
+
+    Raises
+    ------
+    MatchError
+        As of `summarize_match`.
+
+    Notes
+    -----
+    The left rows are shifted where they are listed, keep their motions, and are compared at the
+    epochs of the right rows like the rows themselves: what they match is what chance matches on
+    the moving sky.
+
+    Examples
+    --------
+    >>> left = MovingPositions([10.0], [0.0], 2016.0, [0.0], [3600.0])
+    >>> right = MovingPositions([10.0], [-0.016], 2000.0)
+    >>> summary = summarize_moving(left, right, radius_arcsec=1)
+    >>> summary.n_pairs, summary.n_false
+    (1, 0.0)
+    """
     radius, _ = _check_radii(radius_arcsec, 0.0)
+    return _summarize(_Moving(left, right, radius, threads), find, pairs, offset_arcsec)
+
+
+class _Sides(ABC):
+    """Two lists, matched as they are or with the left one shifted."""
+
+    radius: float
+
+    @abstractmethod
+    def listed(self) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+        """Give the positions of both sides as they are listed, NaN where a row is left out."""
+
+    @abstractmethod
+    def pairs(self, find: Find, moved: tuple[Ints, Floats, Floats] | None = None) -> Pairs:
+        """Match, with some left rows elsewhere: row numbers and where they are."""
+
+    def found(self, find: FindSure) -> Pairs:
+        """Match as asked for."""
+        return best_pairs(self.pairs("all")) if find == "best" else self.pairs(find)
+
+    def rivals(self, find: FindSure, pairs: Pairs) -> Floats:
+        """Say how near a shifted row must be to each right row to be matched with it."""
+        rival = np.full(len(self.listed()[1][0]), np.inf)
+        if find == "mutual":
+            pairs = self.pairs("all")
+        if find in {"mutual", "best"}:
+            np.minimum.at(rival, pairs.right, pairs.separation_arcsec)
+        return rival
+
+
+@dataclass(frozen=True)
+class _Still(_Sides):
+    left: tuple[Floats, Floats]
+    right: tuple[Floats, Floats]
+    radius: float
+    threads: int | None
+
+    def listed(self) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+        return self.left, self.right
+
+    def pairs(self, find: Find, moved: tuple[Ints, Floats, Floats] | None = None) -> Pairs:
+        left = self.left if moved is None else moved[1:]
+        return match_positions(
+            *left, *self.right, radius_arcsec=self.radius, find=find, threads=self.threads
+        )
+
+
+@dataclass(frozen=True)
+class _Moving(_Sides):
+    left: MovingPositions
+    right: MovingPositions
+    radius: float
+    threads: int | None
+
+    def listed(self) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+        # Where nothing moves, epochs play no part.
+        is_dated = self.left.pmra is not None or self.right.pmra is not None
+        left, right = (
+            (np.where(np.isfinite(side.epoch) | (not is_dated), side.ra, np.nan), side.dec)
+            for side in (self.left, self.right)
+        )
+        return left, right
+
+    def pairs(self, find: Find, moved: tuple[Ints, Floats, Floats] | None = None) -> Pairs:
+        left = self.left
+        if moved is not None:
+            left = replace(left.take(moved[0]), ra=moved[1], dec=moved[2])
+        return match_moving(
+            left, self.right, radius_arcsec=self.radius, find=find, threads=self.threads
+        )
+
+
+def _summarize(
+    sides: _Sides, find: FindSure, pairs: Pairs | None, offset_arcsec: float | None
+) -> MatchSummary:
+    radius = sides.radius
+    if find not in FIND_SURE:
+        raise MatchError("find", f"one of {', '.join(FIND_SURE)}", repr(find))
     offset = max(5 * radius, 20.0) if offset_arcsec is None else float(offset_arcsec)
     if not 2 * radius < offset < 90 * 3600:
         raise MatchError("offset_arcsec", f"more than {2 * radius:g}, below 324000", repr(offset))
-    left, right = (
-        _coordinates(ra_left, dec_left, "left"),
-        _coordinates(ra_right, dec_right, "right"),
-    )
+    left, right = sides.listed()
     if pairs is None:
-        pairs = match_positions(*left, *right, radius_arcsec=radius, find=find, threads=threads)
+        pairs = sides.found(find)
     edges = np.linspace(0.0, radius, N_BINS + 1) if radius else np.array([0.0, 0.0])
     counts = _histogram(pairs.separation_arcsec, edges)
-    good = np.flatnonzero(_valid(*left))
+    good = np.flatnonzero(are_positions(*left))
     drawn = good
     if len(good) > MOST_SHIFTED:
         drawn = np.sort(np.random.default_rng(0).choice(good, MOST_SHIFTED, replace=False))
-    rival = np.full(len(right[0]), np.inf)
-    if find == "mutual":
-        back = match_positions(*right, *left, radius_arcsec=radius, threads=threads)
-        rival[back.left] = back.separation_arcsec
-    shifted = []
-    shifts = []
-    for number in range(N_OFFSETS):
-        distance = offset * (1.5 if number % 2 else 1.0)
-        bearing = 360.0 * number / N_OFFSETS
-        moved = shift_positions(left[0][drawn], left[1][drawn], distance, bearing)
-        how: Find = "all" if find == "all" else "nearest"
-        found = match_positions(*moved, *right, radius_arcsec=radius, find=how, threads=threads)
-        apart = found.separation_arcsec
-        keep = apart < rival[found.right]
-        shifted.append((found.left[keep], apart[keep]))
-        shifts.append(Shift(distance, bearing, int(keep.sum())))
+    shifts, shifted = _shifted(sides, find, sides.rivals(find, pairs), drawn, offset)
     scale = len(good) / len(drawn) if len(drawn) else 0.0
+    nearest = np.full(len(left[0]), np.inf)
+    np.minimum.at(nearest, pairs.left, pairs.separation_arcsec)
+    first = _first(shifted, len(drawn))
+    unrelated, error = _expected_false(nearest[drawn], first, edges[1:], scale)
+    false, matched = unrelated, np.cumsum(counts)
     if find == "all":
         hits = np.sum([_histogram(apart, edges) for _, apart in shifted], axis=0)
         false = np.cumsum(hits) * scale / N_OFFSETS
         error = np.sqrt(false + np.maximum(np.cumsum(hits), 1) * (scale / N_OFFSETS) ** 2)
-        nearest = np.full(len(left[0]), np.inf)
-        np.minimum.at(nearest, pairs.left, pairs.separation_arcsec)
         matched = np.cumsum(_histogram(nearest[np.isfinite(nearest)], edges))
-        unrelated, _ = _expected_false(
-            nearest[drawn], _first(shifted, len(drawn)), edges[1:], scale
-        )
-    else:
-        nearest = np.full(len(left[0]), np.inf)
-        np.minimum.at(nearest, pairs.left, pairs.separation_arcsec)
-        matched = np.cumsum(counts)
-        false, error = _expected_false(nearest[drawn], shifted, edges[1:], scale)
-        unrelated = false
     n = len(good)
     complete = (matched - np.minimum(unrelated, matched)) / n if n else np.zeros(len(matched))
     false_counts = np.diff(np.concatenate([[0.0], false]))
+    n_right = int(np.count_nonzero(are_positions(*right)))
     return MatchSummary(
         n_left=n,
-        n_right=int(np.count_nonzero(_valid(*right))),
+        n_right=n_right,
         n_invalid_left=len(left[0]) - n,
-        n_invalid_right=int(np.count_nonzero(~_valid(*right))),
+        n_invalid_right=len(right[0]) - n_right,
         radius_arcsec=radius,
         find=find,
         n_pairs=len(pairs),
@@ -514,6 +444,24 @@ def summarize_match(
         shifts=tuple(shifts),
         n_shifted=len(drawn),
     )
+
+
+def _shifted(
+    sides: _Sides, find: FindSure, rival: Floats, rows: Ints, offset: float
+) -> tuple[list[Shift], list[tuple[Ints, Floats]]]:
+    """Shift left rows every way; give what each way matched, nearer than its rivals."""
+    ra, dec = (values[rows] for values in sides.listed()[0])
+    how: Find = "all" if find in {"all", "best"} else "nearest"
+    shifts, matched = [], []
+    for number in range(N_OFFSETS):
+        distance = offset * (1.5 if number % 2 else 1.0)
+        bearing = 360.0 * number / N_OFFSETS
+        found = sides.pairs(how, (rows, *shift_positions(ra, dec, distance, bearing)))
+        apart = found.separation_arcsec
+        keep = apart < rival[found.right]
+        matched.append((found.left[keep], apart[keep]))
+        shifts.append(Shift(distance, bearing, int(keep.sum())))
+    return shifts, matched
 
 
 def shift_positions(
@@ -601,54 +549,3 @@ def _histogram(separation: Floats, edges: Floats) -> Ints:
     """Count separations in bins that include their upper edge."""
     number = np.clip(np.searchsorted(edges, separation, side="left") - 1, 0, len(edges) - 2)
     return np.bincount(number, minlength=len(edges) - 1)
-
-
-def _around(
-    ra_right: Floats, dec_right: Floats, ra: Floats, dec: Floats, reach: float
-) -> tuple[Ints, Floats]:
-    """Count objects within reach, up to one more than wanted, and how far the last one is."""
-    number, farthest = np.zeros(len(ra), np.int64), np.full(len(ra), reach)
-    step = MOST_POSITIONS // 4
-    for first in range(0, len(ra), step):
-        part = slice(first, first + step)
-        found = match_positions(
-            ra[part],
-            dec[part],
-            ra_right,
-            dec_right,
-            radius_arcsec=reach,
-            n_neighbors=NEIGHBORS + 1,
-        )
-        count = np.bincount(found.left, minlength=len(number[part]))
-        number[part] = count
-        last = np.cumsum(count) - 1
-        some = count > 0
-        farthest[part][some] = found.separation_arcsec[last[some]]
-    return number, farthest
-
-
-def _scale(ra: Floats, dec: Floats) -> tuple[int, float]:
-    """Give an order whose pixels hold fewer than k objects on average, and how far k reach."""
-    pixels = np.sort(ang2pix(ra, dec, _FINEST))
-    order, occupied = 0, 1
-    for order in range(_FINEST, -1, -1):
-        occupied = 1 + int(np.count_nonzero(np.diff(pixels >> 2 * (_FINEST - order))))
-        if len(pixels) / occupied >= NEIGHBORS / 2:
-            break
-    area = 4 * math.pi / (12 << 2 * order) * ARCSEC_PER_RADIAN**2
-    density = len(pixels) / (occupied * area)
-    reach = 3 * math.sqrt(NEIGHBORS / density / math.pi)
-    return order, min(reach, 90 * 3600.0)
-
-
-def _cap(radius_arcsec: Any) -> Floats:
-    """Area within a radius [square arcsec]."""
-    half = np.asarray(radius_arcsec, dtype=np.float64) / ARCSEC_PER_RADIAN / 2
-    area: Floats = 4 * np.pi * np.sin(half) ** 2 * ARCSEC_PER_RADIAN**2
-    return area
-
-
-def _valid(ra: Floats, dec: Floats) -> NDArray[np.bool_]:
-    """Whether rows are positions, as `match_positions` counts them."""
-    good: NDArray[np.bool_] = (np.abs(dec) <= 90) & (np.abs(ra - 180) <= 720)
-    return good

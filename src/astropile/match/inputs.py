@@ -66,6 +66,18 @@ MOTION_NAMES: Final = (
 )
 """Names of columns that hold proper motions, in the order in which they are looked for."""
 
+ERROR_NAMES: Final = (
+    ("ra_error", "dec_error", "mas"),
+    ("raErr", "decErr", "arcsec"),
+    ("raMeanErr", "decMeanErr", "arcsec"),
+    ("sigra", "sigdec", "arcsec"),
+    ("err_maj", "err_min", "arcsec"),
+    ("e_RAJ2000", "e_DEJ2000", "arcsec"),
+    ("e_RA_ICRS", "e_DE_ICRS", "mas"),
+)
+"""Names of columns that hold standard errors of positions, in the order in which they are looked
+for, with the unit that their surveys publish where the file states none."""
+
 NO_SIDE: Final = "a side of the match"
 """What an error names where a side is of no type that holds positions."""
 
@@ -236,6 +248,48 @@ class SkyTable:
             None if parallax is None else self._numbers(parallax),
             None if radial_velocity is None else self._numbers(radial_velocity),
         )
+
+    def errors(self, columns: str | tuple[str, str] | None = None) -> Floats | None:
+        """
+        Give the standard errors of the positions.
+
+        Parameters
+        ----------
+        columns : str or tuple of str, optional
+            The column, or both of which the mean square is taken; without a unit, arcseconds. By
+            default the first of `ERROR_NAMES` there are, without a unit as published.
+
+        Returns
+        -------
+        ndarray, shape (n,), float64, or None
+            Standard error in one coordinate [arcsec], NaN where it is not known; None if there is
+            no such column.
+
+        Raises
+        ------
+        MatchError
+            If a column is not there, is not numeric, or its unit is none of angle.
+        """
+        names, unit = columns, "arcsec"
+        if columns is None:
+            there = set(self._columns.names)
+            known = next((one for one in ERROR_NAMES if {one[0], one[1]} <= there), None)
+            if known is None:
+                return None
+            names, unit = known[:2], known[2]
+        chosen = (names,) if isinstance(names, str) else tuple(names or ())
+        squares = [self._error(name, unit) ** 2 for name in chosen]
+        whole: Floats = np.sqrt(np.mean(squares, axis=0))
+        return whole
+
+    def _error(self, name: str, unit: str) -> Floats:
+        what = f"{self.name}, column {name}"
+        values = _plain(self.column(name))
+        if values.dtype.kind == "U" or values.ndim != 1:
+            raise MatchError(what, "one number per row", f"{values.dtype}, {values.shape}")
+        stated = self._columns.unit(name) or unit
+        arcsec = values * (3600 * _degrees_per(stated, str(stated), what))
+        return np.where(arcsec > 0, arcsec, np.nan)
 
     def _numbers(self, name: str) -> Any:
         """Give a column as numbers with their unit."""

@@ -8,7 +8,7 @@ astropy table, and all that is needed to package the rows as a tree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from astropile.errors import MatchError
 from astropile.healpix import ang2pix
-from astropile.match.chance import MatchSummary, chance_probability, local_density, summarize_match
+from astropile.match.chance import FIND_SURE
 from astropile.match.join import cross_match
 from astropile.match.merged import licence_flags
-from astropile.match.motion import match_moving
+from astropile.match.motion import MovingPositions, match_moving
 from astropile.match.multi import JOINS, best_pairs, join_many, join_pairs, turned
-from astropile.match.positions import FIND, Find, Pairs, match_positions
+from astropile.match.positions import Find, Pairs, match_positions
 from astropile.match.sides import Side, as_side
+from astropile.match.sureness import Errors, Matched, Sureness, errors_of
 from astropile.sky import unit_vectors, wrap_ra
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class MatchedSample:
         Mean direction of the objects of each row [deg, ICRS].
     catalog : astropy.table.Table
         A line for each row, with what was matched and how in its ``meta``.
+    anchor : str
+        The side that the others were matched with.
+    sureness : dict of str to Sureness
+        Of each other side matched by position, how sure its pairs are; empty without `summary`.
     """
 
     sides: Mapping[str, Side]
@@ -61,6 +66,8 @@ class MatchedSample:
     ra: Floats
     dec: Floats
     catalog: Table
+    anchor: str
+    sureness: Mapping[str, Sureness] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ra)
@@ -82,6 +89,7 @@ def match_surveys(
     on: Mapping[str, str] | None = None,
     epochs: Mapping[str, float | str] | None = None,
     summary: bool = False,
+    errors: Mapping[str, Errors] | None = None,
     names: Sequence[str] | None = None,
     **options: Any,
 ) -> MatchedSample:
@@ -92,7 +100,7 @@ def match_surveys(
     ----------
     left, right, *others : Catalog, table, path or URL
         Trees, or whatever `as_positions` takes.
-    match_radius, find, join, anchor, on, epochs, summary
+    match_radius, find, join, anchor, on, epochs, summary, errors
         As for `cross_match_datasets`.
     names : sequence of str, optional
         What the sides are called; by default what they call themselves, told apart.
@@ -142,18 +150,18 @@ def match_surveys(
     more = {"on": dict(on or {}), "epochs": dict(epochs or {}), "licences": licences}
     more["licence_flags"] = list(licence_flags(licences))
     catalog.meta.update({key: value for key, value in more.items() if value})
-    separations = dict(found.separations)
+    first = found.anchor or called[0]
+    sureness: Mapping[str, Sureness] = {}
     if summary:
-        if is_many or len(sides) != 2 or find not in FIND or epochs:
-            raise MatchError(
-                "summary",
-                f"two surveys matched by position as they stand, find one of {', '.join(FIND)}",
-                f"{len(sides)} surveys, find={find!r}, on={on!r}, epochs={epochs!r}",
-            )
-        catalog.meta["summary"] = _summary(opened, match_radius, find).to_dict()
-        chance = _chance(opened[1], lines[called[0]], found.separations["separation"])
-        catalog["chance_probability"] = chance
-    return MatchedSample(sides, found.rows, separations, ra, dec, catalog)
+        sureness = search.how_sure(found, first, on or {}, errors or {})
+        told = {name: sure.summary.to_dict() for name, sure in sureness.items()}
+        catalog.meta["summary"] = told if len(sides) > 2 else told[next(iter(told))]
+        for name, sure in sureness.items():
+            for column, values in sure.columns.items():
+                catalog[column if len(sides) == 2 else f"{column}_{name}"] = values
+    elif errors:
+        raise MatchError("errors", "summary=True with them", "no summary")
+    return MatchedSample(sides, found.rows, found.separations, ra, dec, catalog, first, sureness)
 
 
 def tell_apart(given: Sequence[str]) -> list[str]:
@@ -263,8 +271,7 @@ class _Search:
             return turned(self._pairs(other, one, radius, "nearest"))
         left, right = self.sides[one], self.sides[other]
         if self.epochs:
-            moving = [self.sides[n].table().moving(self.epochs.get(n)) for n in (one, other)]
-            return match_moving(*moving, radius_arcsec=radius, find=find)
+            return match_moving(*self._moving(one, other), radius_arcsec=radius, find=find)
         if left.tree is not None and right.tree is not None:
             return cross_match(
                 left.tree, right.tree, radius_arcsec=radius, find=find, **self.options
@@ -272,21 +279,48 @@ class _Search:
         here, there = left.positions(), right.positions()
         return match_positions(*here, *there, radius_arcsec=radius, find=find)
 
+    def _moving(self, one: str, other: str) -> tuple[MovingPositions, MovingPositions]:
+        left, right = (self.sides[n].table().moving(self.epochs.get(n)) for n in (one, other))
+        return left, right
 
-def _summary(sides: Sequence[Side], radius_arcsec: float, find: Any) -> MatchSummary:
-    here, there = (side.positions() for side in sides)
-    return summarize_match(*here, *there, radius_arcsec=radius_arcsec, find=find)
-
-
-def _chance(right: Side, lines: Lines, separation: Floats) -> Any:
-    """Give of each pair how likely an unrelated object lies as near; masked where there is none."""
-    is_pair = np.isfinite(separation)
-    here = (np.ma.getdata(lines[name])[is_pair] for name in ("ra", "dec"))
-    matched = np.ones(np.count_nonzero(is_pair), bool)
-    density = local_density(*right.positions(), *here, has_counterpart=matched)
-    chance = np.full(len(separation), np.nan)
-    chance[is_pair] = chance_probability(separation[is_pair], density)
-    return chance if is_pair.all() else np.ma.MaskedArray(chance, mask=~is_pair)
+    def how_sure(
+        self,
+        found: _Found,
+        anchor: str,
+        on: Mapping[str, str],
+        errors: Mapping[str, Errors],
+    ) -> dict[str, Sureness]:
+        """Say of each side matched with the anchor by position how sure its pairs are."""
+        find: Any = "nearest" if self.find == "best1" else self.find
+        others = [name for name in self.sides if name != anchor and name not in on]
+        if find not in FIND_SURE or not others:
+            raise MatchError(
+                "summary",
+                f"a match by position, find one of {', '.join(FIND_SURE)}; of best2, exchange the "
+                "sides",
+                f"find={self.find!r}, on={dict(on)!r}",
+            )
+        known = errors_of(self.sides, errors)
+        sure = {}
+        for name in others:
+            both = known[anchor], known[name]
+            lacking = [one for one in (anchor, name) if known[one] is None]
+            if lacking and name in errors:
+                raise MatchError("errors", f"those of {lacking[0]} too", "none")
+            matched = Matched(
+                self.sides[anchor],
+                self.sides[name],
+                self.radius_arcsec,
+                find,
+                self._moving(anchor, name) if self.epochs else None,
+            )
+            key = "separation" if "separation" in found.separations else f"separation_{name}"
+            sure[name] = matched.how_sure(
+                (found.rows[anchor], found.rows[name]),
+                found.separations[key],
+                None if lacking else both,
+            )
+        return sure
 
 
 def _mean_positions(lines: Sequence[Lines]) -> tuple[Floats, Floats]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +19,25 @@ _ALL_SKY_DEG = 60.0
 _MOST_POINTS = 20_000
 
 
+Sky = tuple[ArrayLike, ArrayLike, ArrayLike]
+"""``ra``, ``dec`` [deg, ICRS] of the left rows, and whether each is matched."""
+
+
+class MatchPanels(NamedTuple):
+    """What is drawn of one match."""
+
+    summary: MatchSummary
+    """What `summarize_match` gave."""
+
+    sky: Sky | None = None
+    """Where the left rows are."""
+
+    names: tuple[str, str] = ("left", "right")
+    """What the two sides are called."""
+
+
 def draw_match(
-    summary: MatchSummary,
-    sky: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
-    names: tuple[str, str] = ("left", "right"),
+    summary: MatchSummary, sky: Sky | None = None, names: tuple[str, str] = ("left", "right")
 ) -> Any:
     """
     Draw what a match found: separations, completeness, and where the matched rows are.
@@ -45,37 +61,59 @@ def draw_match(
     MissingExtraError
         If matplotlib is not installed.
     """
+    return draw_summaries([MatchPanels(summary, sky, names)])
+
+
+def draw_summaries(matches: Sequence[MatchPanels]) -> Any:
+    """
+    Draw several matches below each other, as `draw_match` does one.
+
+    Parameters
+    ----------
+    matches : sequence of MatchPanels
+        The matches, at least one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row of panels for each.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
     with _style():
-        n_panels = 2 if sky is None else 3
-        figure = _figure(3.7 * n_panels, 3.3)
-        figure.suptitle(str(summary), fontsize=8.5)
-        _draw_separations(figure.add_subplot(1, n_panels, 1), summary)
-        _draw_completeness(figure.add_subplot(1, n_panels, 2), summary, names)
-        if sky is not None:
-            ra, dec = (np.asarray(one, dtype=np.float64) for one in sky[:2])
-            _draw_sky(figure, n_panels, ra, dec, np.asarray(sky[2], dtype=bool), names[0])
+        most = max(2 if match.sky is None else 3 for match in matches)
+        figure = _figure(3.7 * most, 3.3 * len(matches))
+        for frame, match in zip(
+            figure.subfigures(len(matches), 1, squeeze=False)[:, 0], matches, strict=True
+        ):
+            _draw_row(frame, match)
     return figure
 
 
-def save_match_figure(
-    path: Path,
-    summary: MatchSummary,
-    sky: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
-    names: tuple[str, str] = ("left", "right"),
-) -> None:
+def _draw_row(frame: Any, match: MatchPanels) -> None:
+    summary, sky, names = match
+    n_panels = 2 if sky is None else 3
+    frame.suptitle(str(summary), fontsize=8.5)
+    _draw_separations(frame.add_subplot(1, n_panels, 1), summary)
+    _draw_completeness(frame.add_subplot(1, n_panels, 2), summary, names)
+    if sky is not None:
+        ra, dec = (np.asarray(one, dtype=np.float64) for one in sky[:2])
+        _draw_sky(frame, n_panels, ra, dec, np.asarray(sky[2], dtype=bool), names[0])
+
+
+def save_match_figure(path: Path, *matches: MatchPanels) -> None:
     """
-    Write the figure of a match as PNG; the name exists only once the file is whole.
+    Write the figure of matches as PNG; the name exists only once the file is whole.
 
     Parameters
     ----------
     path : Path
         The file.
-    summary : MatchSummary
-        What `summarize_match` gave.
-    sky : tuple of array_like, optional
-        As for `draw_match`.
-    names : tuple of str
-        What the two sides are called.
+    *matches : MatchPanels
+        What is drawn, a row of panels for each.
 
     Raises
     ------
@@ -84,7 +122,7 @@ def save_match_figure(
     OSError
         If it cannot be written.
     """
-    save_figure(draw_match(summary, sky, names), path)
+    save_figure(draw_summaries(matches), path)
 
 
 def _draw_separations(axes: Any, summary: MatchSummary) -> None:

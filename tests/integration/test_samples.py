@@ -106,6 +106,21 @@ def test_batches_of_a_tree_need_not_be_samples(trees, left):  # noqa: F811
     same(collate(columns[0:4]), collate([columns[row] for row in range(4)]))
 
 
+def test_batches_of_a_stream_are_padded(trees):  # noqa: F811
+    """Ragged columns of a stream get masks, and can be dropped by their name."""
+    from astropile.streams import Stream
+
+    names = ["object_id", "lightcurve.time", "STAMP"]
+    batch = next(iter(Stream(trees.left, names, batch_size=20, shuffle=None)))
+    made = collate({name: batch[name] for name in names})
+    lengths = [len(batch["lightcurve.time"][row]) for row in range(20)]
+    assert (~made["lightcurve.time"].mask).sum(axis=1).tolist() == lengths
+    gone = drop_modalities(made, {"lightcurve.time": 1.0}, 0, keep_one=False)
+    assert not gone["present"]["lightcurve.time"].any()
+    assert gone["lightcurve.time"].mask.all()
+    assert gone["present"]["STAMP"].all()
+
+
 def test_a_loader_of_torch_takes_it(left):
     """A pickled copy as collate_fn of a DataLoader: tensors of the stored dtypes."""
     torch = pytest.importorskip("torch")

@@ -175,6 +175,12 @@ def test_what_lies_beside_values_holds_for_them():
     assert found["curve.n"].missing.tolist() == [False, True, True, False]
     assert found["maps.data"].values.tolist() == [1, 2, 3, 4]
     assert found["maps.data"].n_absent == 2
+    assert found["maps.data"].masked.tolist() == [True, False, False, False]
+    assert not found["maps.data"].has_weight.any()
+    assert flux.has_weight.all()
+    assert [found["maps.data"].channel_names[c] for c in found["maps.data"].channels] == list(
+        "aabb"
+    )
 
 
 def test_weights_are_inverse_variances(built):

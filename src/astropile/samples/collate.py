@@ -307,6 +307,23 @@ def _as_torch(value: Any) -> Any:
     return value
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """
+    Give a tensor of any device as an array.
+
+    Parameters
+    ----------
+    values : array_like or tensor
+        The values.
+
+    Returns
+    -------
+    ndarray
+        The same.
+    """
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
+
+
 def uncollate(batch: Mapping[str, Any], like: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     Take a batch apart: the inverse of `collate`.
@@ -333,7 +350,7 @@ def uncollate(batch: Mapping[str, Any], like: Mapping[str, Any]) -> list[dict[st
     missing = [name for name in names if name not in like]
     if missing:
         raise SampleError("like", f"a field {missing[0]!r}", ", ".join(like))
-    flags = {path: np.asarray(there) for path, there in batch[PRESENT].items()}
+    flags = {path: as_array(there) for path, there in batch[PRESENT].items()}
     n = len(next(iter(flags.values())))
     return [
         {name: _value(batch[name], like[name], flags, name, (row,)) for name in names}
@@ -365,13 +382,13 @@ def _value(
             made = made[index]
         return made
     if isinstance(made, Padded):
-        values, mask = np.asarray(made.values)[at], np.asarray(made.mask)[at]
+        values, mask = as_array(made.values)[at], as_array(made.mask)[at]
         shape = tuple(
             int(np.flatnonzero((~mask).any(axis=tuple(set(range(mask.ndim)) - {axis}))).size)
             for axis in range(mask.ndim)
         )
         return values[tuple(slice(size) for size in shape)]
-    return np.asarray(made)[at]
+    return as_array(made)[at]
 
 
 def _entry(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astropile.errors import SampleError
-from astropile.samples.collate import PRESENT, Padded
+from astropile.samples.collate import PRESENT, Padded, as_array
 
 
 def draw_dropped(
@@ -117,14 +117,16 @@ def drop_modalities(
         raise SampleError("batch", f"flags under {PRESENT!r}, as collate gives", ", ".join(batch))
     flags = batch[PRESENT]
     dropped = draw_dropped(
-        {name: np.asarray(flags[name]) for name in flags if name in batch},
+        {name: as_array(flags[name]) for name in flags if name in batch},
         probabilities,
         generator,
         keep_one=keep_one,
     )
     out = dict(batch)
     out[PRESENT] = {
-        path: _without(value, dropped[owner]) if (owner := _owner(path)) in dropped else value
+        path: _without(value, dropped[owner])
+        if (owner := _owner(path, batch)) in dropped
+        else value
         for path, value in flags.items()
     }
     for name, gone in dropped.items():
@@ -132,9 +134,9 @@ def drop_modalities(
     return out
 
 
-def _owner(path: str) -> str:
+def _owner(path: str, names: Iterable[str]) -> str:
     """Name the field of a batch that a flag is of."""
-    return path.partition(".")[0].removesuffix("[]")
+    return next((n for n in names if path == n or path.startswith((f"{n}.", f"{n}[]"))), path)
 
 
 def _without(value: Any, gone: NDArray[np.bool_]) -> Any:

@@ -21,7 +21,7 @@ from astropile.errors import FormatError, SampleError, UnknownColumnError
 from astropile.executors import processes, run_jobs
 from astropile.publish import publish_bytes
 from astropile.statistics.flatten import MASK, FieldValues, field_values
-from astropile.statistics.sketch import DEFAULT_K
+from astropile.statistics.sketch import DEFAULT_K, QuantileSketch
 from astropile.statistics.summary import FieldStatistics, Statistic, Statistics
 from astropile.store.protocol import TreePath
 from astropile.view_types import Leaf, ListOf, Node, view_type
@@ -270,17 +270,29 @@ class _Job:
             found.n_objects,
             found.n_absent,
             {
-                name: Statistic.of(
-                    found.values[here],
-                    missing=found.missing[here],
-                    masked=found.masked[here],
-                    weights=None if found.weights is None else found.weights[here],
-                    k=self.k,
-                    seed=zlib.crc32(f"{block}/{found.path}/{name}".encode()),
-                )
+                name: self._of_channel(found, here, f"{block}/{found.path}/{name}")
                 for name, here in channels.items()
             },
         )
+
+    def _of_channel(self, found: FieldValues, here: NDArray[np.bool_], name: str) -> Statistic:
+        """Gather those that have a weight, and those that have none, and put both together."""
+        parts = [
+            Statistic.of(
+                found.values[these],
+                missing=found.missing[these],
+                masked=found.masked[these],
+                weights=weights if weights is None else weights[these],
+                k=self.k,
+                seed=zlib.crc32(f"{name}/{number}".encode()),
+            )
+            for number, (these, weights) in enumerate(
+                [(here & found.has_weight, found.weights), (here & ~found.has_weight, None)]
+            )
+            if these.any()
+        ]
+        none = Statistic(sketch=QuantileSketch(self.k))
+        return functools.reduce(Statistic.merge, parts[1:], parts[0]) if parts else none
 
 
 @functools.lru_cache(maxsize=2)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-CHANNEL_FIELDS: Final = ("filter", "band", "label")
+CHANNEL_FIELDS: Final = ("label", "filter", "band")
 """Texts of a record that tell its channel, or that of each of its values; the first counts."""
 
 MASK, IVAR = "mask", "ivar"
@@ -33,7 +33,9 @@ class FieldValues:
     masked : ndarray, shape (n,), bool
         True where it is bad: by the mask beside it, or an inverse variance that is not above 0.
     weights : ndarray, shape (n,), float64, or None
-        The inverse variance beside it.
+        The inverse variance beside it; anything where there is none.
+    has_weight : ndarray, shape (n,), bool
+        Whether there is one beside it.
     channels : ndarray, shape (n,), int64, or None
         Number of the channel of each.
     channel_names : tuple of str
@@ -47,6 +49,7 @@ class FieldValues:
     missing: NDArray[np.bool_]
     masked: NDArray[np.bool_]
     weights: NDArray[np.float64] | None
+    has_weight: NDArray[np.bool_]
     channels: NDArray[np.int64] | None
     channel_names: tuple[str, ...]
     n_objects: int
@@ -78,6 +81,7 @@ class _Leaf:
 
     array: pa.Array
     bounds: NDArray[np.int64]
+    depth: int
 
 
 def _fields(
@@ -108,13 +112,18 @@ def _of_leaf(
     per_object = np.diff(there[leaf.bounds[outer]])
     masked = np.zeros(len(missing), bool)
     weights = None
+    has_weight = np.zeros(len(missing), bool)
     bad = beside.get(MASK)
-    if bad is not None and pa.types.is_boolean(bad.array.type) and _are_alike(leaf, bad):
-        masked |= _numbers(bad.array).astype(bool)
+    if bad is not None and pa.types.is_boolean(bad.array.type):
+        has_mask = _has_beside(leaf, bad)
+        masked[has_mask] = _numbers(bad.array)[: has_mask.sum()]
     ivar = beside.get(IVAR)
-    if ivar is not None and name != IVAR and _is_number(ivar.array.type) and _are_alike(leaf, ivar):
-        weights = _numbers(ivar.array).astype(np.float64)
-        masked |= ~(np.isfinite(weights) & (weights > 0)) | _nulls(ivar.array)
+    if ivar is not None and name != IVAR and _is_number(ivar.array.type):
+        has_weight = _has_beside(leaf, ivar)
+        weights = np.ones(len(missing))
+        weights[has_weight] = _numbers(ivar.array)[: has_weight.sum()]
+        masked[has_weight] |= _nulls(ivar.array)[: has_weight.sum()]
+        masked |= ~(np.isfinite(weights) & (weights > 0))
     codes, names = _channels(leaf, beside)
     return FieldValues(
         path,
@@ -122,6 +131,7 @@ def _of_leaf(
         missing,
         masked,
         weights,
+        has_weight,
         codes,
         names,
         len(outer) - 1,
@@ -137,7 +147,7 @@ def _channels(
         text = beside.get(name)
         if text is None or not _is_text(text.array.type):
             continue
-        is_one_each = bool((np.diff(text.bounds) == 1).all())
+        is_one_each = text.depth == 0
         if not is_one_each and not _are_alike(leaf, text):
             continue
         encoded = pc.dictionary_encode(pc.fill_null(text.array.cast(pa.string()), ""))
@@ -150,16 +160,25 @@ def _channels(
 
 def _flat(array: pa.Array) -> _Leaf:
     bounds = np.arange(len(array) + 1)
-    array = _storage(array)
+    array, depth = _storage(array), 0
     while _is_list(array.type):
         lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
         bounds = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))[bounds]
-        array = _storage(array.flatten())
-    return _Leaf(array, bounds)
+        array, depth = _storage(array.flatten()), depth + 1
+    return _Leaf(array, bounds, depth)
+
+
+def _has_beside(leaf: _Leaf, other: _Leaf) -> NDArray[np.bool_]:
+    """Tell which values have one beside them: those of records that have as many of both."""
+    mine, theirs = np.diff(leaf.bounds), np.diff(other.bounds)
+    there = theirs > 0
+    # Not of these values, if of another shape anywhere.
+    there &= leaf.depth == other.depth and bool((mine[there] == theirs[there]).all())
+    return np.repeat(there, mine)
 
 
 def _are_alike(one: _Leaf, other: _Leaf) -> bool:
-    return np.array_equal(one.bounds, other.bounds)
+    return one.depth == other.depth and np.array_equal(one.bounds, other.bounds)
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

@@ -304,7 +304,11 @@ def _assemble(plan: Plan, before: Catalog, room: Path, placed: Placed, writing: 
         rejected.read_bytes() if rejected.is_file() else b"",
     )
     n_before = int(before.root.built.get("n_units", 0))
-    assembly.finish(parent=before.snapshot, built=plan.built(n_before + len(new)))
+    # Of the partitions that were read again, all objects are among those placed.
+    untouched = (p for p in before.root.partitions if p.ipix not in touched)
+    expected = len(placed.objects) + sum(sum(partition.n_objects) for partition in untouched)
+    built = plan.built(n_before + len(new))
+    assembly.finish(parent=before.snapshot, built=built, expected=expected)
     return tree
 
 

@@ -230,7 +230,8 @@ class _Build:
                 assembly.adopt(writing.store, ipix)
             write_catalogue(tree, pattern, LightRows(placed, writing.shard_nbytes))
             write_lists(tree, input_lines(spool.units), placed.rejected)
-            assembly.finish(built=self._plan.built(len(spool.units)))
+            built = self._plan.built(len(spool.units))
+            assembly.finish(built=built, expected=len(placed.objects))
             say_done(self._plan.final, tree)
             take_final_name(tree, self._plan.final, overwrite=overwrite, durable=False)
 

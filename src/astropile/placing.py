@@ -369,7 +369,9 @@ class _Placing:
         objects, names = self._unique(everything.take(by_unit), names[by_unit])
         n_new = int(np.count_nonzero(objects.unit >= self._n_kept))
         n_rejected = sum(r.count for _, r in self.rejected)
-        assert self.n_read == n_new + n_rejected, "an object was lost or doubled"
+        if self.n_read != n_new + n_rejected:
+            told = f"{self.n_read} objects were read, {n_new} taken and {n_rejected} rejected"
+            raise BuildError(self._rules.where, f"{told}: this is a bug of the build")
         return objects.take(np.lexsort((names, objects.healpix_29)))
 
     def _block(self, block: int, members: list[tuple[int, int, int, int]]) -> list[NDArray[Any]]:

@@ -203,7 +203,13 @@ class Assembly:
         self._partitions.append(Partition(ipix, tuple(e["n_objects"] for e in entries)))
         self.n_bytes += sum(e["size"] for e in entries)
 
-    def finish(self, *, parent: str = "", built: Mapping[str, Any] | None = None) -> Root:
+    def finish(
+        self,
+        *,
+        parent: str = "",
+        built: Mapping[str, Any] | None = None,
+        expected: int | None = None,
+    ) -> Root:
         """
         Write `astropile.json` and bring everything to the disk.
 
@@ -213,13 +219,24 @@ class Assembly:
             The snapshot that this one continues; empty for none.
         built : mapping, optional
             With what it was built.
+        expected : int, optional
+            How many objects all partitions have together.
 
         Returns
         -------
         Root
             What it says.
+
+        Raises
+        ------
+        BuildError
+            If they have more or less.
         """
         pattern = self._pattern
+        n_objects = sum(sum(partition.n_objects) for partition in self._partitions)
+        if expected is not None and n_objects != expected:
+            told = f"{expected} objects were taken, {n_objects} written"
+            raise BuildError(str(self.tree), f"{told}: this is a bug of the build")
         root = Root(
             pattern.survey,
             pattern.subset,

@@ -1,5 +1,6 @@
 """However many build a tree together, and whatever becomes of them, the tree is the same."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 import toy
-from astropile import build_catalog
+from astropile import build_catalog, open_catalog
+from astropile.additions import add_to_catalog
 from astropile.errors import BuildError, SchemaError
 from astropile.executors import processes
 from astropile.team import Job, Member
@@ -69,6 +71,52 @@ def test_a_dask_cluster_gives_the_same_bytes(native, truth, tmp_path):
     ):
         build(native, tmp_path / "toy", executor=client)
     assert hashes(tmp_path / "toy") == truth
+
+
+def with_faults(folder):
+    """Files of every kind of fault; gives the identifiers in them, and how many are counted."""
+    names, n_objects = [], 0
+    for number in range(4):
+        batch = toy.make_batch(20, seed=20 + number, first_id=20 * number)
+        batch["RA"][3], batch["DEC"][5], batch["RA"][7] = np.nan, 91.0, -1.0
+        if number:
+            batch["ID"][9] = 2**60 + 1
+        toy.write_native(folder / f"{number}.npz", batch, lost=number + 1)
+        names += batch["ID"].tolist()
+        n_objects += 20 + number + 1
+    (folder / "9.npz").write_bytes((folder / "0.npz").read_bytes()[:1000])
+    return names, n_objects + 1
+
+
+@pytest.mark.parametrize("way", ["alone", "hands", "tasks", "added"])
+def test_nothing_is_lost(tmp_path, way):
+    """Objects read are objects written and objects rejected, whoever builds, counted by name."""
+    names, n_objects = with_faults(tmp_path / "native")
+    options = {"tolerance": 1.0, "progress": False}
+    where = (toy.SURVEY, tmp_path / "native", tmp_path / "toy")
+    if way == "hands":
+        with ThreadPoolExecutor(2) as pool:
+            report = build_catalog(*where, executor=pool, **options)
+    elif way == "tasks":
+        report = [build_catalog(*where, task=(i, 2), **options) for i in (2, 1)][-1]
+    elif way == "added":
+        first = tmp_path / "first"
+        first.mkdir()
+        for number in (0, 2):
+            os.link(tmp_path / f"native/{number}.npz", first / f"{number}.npz")
+        build_catalog(toy.SURVEY, first, tmp_path / "toy", **options)
+        report = add_to_catalog(*where, **options)
+    else:
+        report = build_catalog(*where, **options)
+    tree = open_catalog(tmp_path / "toy")
+    lines = (tmp_path / "toy/main/manifest/rejected.jsonl").read_text().splitlines()
+    rejected = [json.loads(line) for line in lines]
+    assert report.n_read == n_objects == 91
+    assert report.n_written == len(tree) == 65
+    assert report.n_rejected == sum(entry["count"] for entry in rejected) == 26
+    told = [int(entry["key"]) for entry in rejected if entry["key"].isdigit()]
+    written = tree.light(["ID"])["ID"].to_pylist()
+    assert sorted(written + told) == sorted(names)
 
 
 def test_workers_agree_on_what_is_shared(native, tmp_path):

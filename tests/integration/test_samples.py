@@ -210,6 +210,7 @@ def test_a_path_that_no_sample_has_is_refused():
     """Missing is None, unknown an error."""
     sample = {"hsc": {"image": [{"band": "g"}, {"band": "r"}]}, "desi": None}
     assert pick(sample, {"b": "hsc.image.band", "d": "desi.z"}) == {"b": ["g", "r"], "d": None}
+    assert pick({"manga": {"drpall.z": 0.1}}, {"z": "manga.drpall.z"}) == {"z": 0.1}
     with pytest.raises(SampleError, match=r"path 'hsc.img': expected one of image, found 'img'"):
         pick(sample, {"x": "hsc.img"})
     with pytest.raises(SampleError, match="expected a record above 'x', found str"):

@@ -46,6 +46,9 @@ def _value(value: Any, names: list[str], path: str) -> Any:
         return [_value(entry, names, path) for entry in value]
     if not isinstance(value, Mapping):
         raise SampleError(f"path {path!r}", f"a record above {names[0]!r}", type(value).__name__)
-    if names[0] not in value:
-        raise SampleError(f"path {path!r}", f"one of {', '.join(map(str, value))}", f"{names[0]!r}")
-    return _value(value[names[0]], names[1:], path)
+    # A survey may have dots in its names.
+    for length in range(len(names), 0, -1):
+        name = ".".join(names[:length])
+        if name in value:
+            return _value(value[name], names[length:], path)
+    raise SampleError(f"path {path!r}", f"one of {', '.join(map(str, value))}", f"{names[0]!r}")

@@ -24,7 +24,7 @@ from astropile.statistics.flatten import MASK, FieldValues, field_values
 from astropile.statistics.sketch import DEFAULT_K, QuantileSketch
 from astropile.statistics.summary import FieldStatistics, Statistic, Statistics
 from astropile.store.protocol import TreePath
-from astropile.view_types import Leaf, ListOf, Node, view_type
+from astropile.view_types import Leaf, ListOf, Node, view_names, view_type
 
 BLOCK_NBYTES: Final = 32 * 2**20
 """So much of the standard view is looked at at once."""
@@ -237,7 +237,11 @@ class _Job:
         """Gather what there is to know of rows of one shard."""
         found: dict[str, FieldStatistics] = {}
         rows = self._sampled(number, rows)
-        names = list(dict.fromkeys(path.partition(".")[0] for path in self.paths))
+        names = [
+            name
+            for name in view_names(self.catalog.survey)
+            if any(path == name or path.startswith(f"{name}.") for path in self.paths)
+        ]
         start, size = 0, _FIRST_BLOCK
         while start < len(rows):
             table = self.catalog.standard(rows[start : start + size], names)

@@ -173,6 +173,11 @@ class Maps:
         return out
 
 
+def take_mapped_anew(path: Path, names: list[str], rows: np.ndarray) -> Arrays:
+    """What is mapped stays in the cache: cold reads need a catalog of their own."""
+    return dict(open_catalog(path, memory_map=True).take(rows, names))
+
+
 def h5py_batched(path: Path, names: list[str], rows: np.ndarray, *, chunked: bool) -> Arrays:
     """Sorted rows, one open: a whole selection where contiguous, row by row where chunked."""
     order = np.argsort(rows)
@@ -230,6 +235,7 @@ def stamp_rows(folder: Path, n: int, repeats: int) -> list[Result]:
     made = build(folder, data, STAMPS, {})
     data = {name: values[made["order"]] for name, values in data.items()}
     fast, compact = made["fast"], made["compact"]
+    kept = [open_catalog(fast.path, memory_map=True)]
     names = list(STAMPS)
     paths = {"fast": fast.shards[0].path, "compact": compact.shards[0].path}
     maps = Maps(paths["fast"], data)
@@ -242,6 +248,8 @@ def stamp_rows(folder: Path, n: int, repeats: int) -> list[Result]:
     runs: dict[str, Run] = {
         "astropile fast, into reused arrays": lambda rows: fast.take(rows, names, out=room),
         "astropile fast": lambda rows: fast.take(rows, names),
+        "astropile fast, mapped, reused": lambda rows: kept[0].take(rows, names, out=room),
+        "astropile fast, mapped": lambda rows: kept[0].take(rows, names),
         "pread of the same bytes, reused": lambda rows: maps.pread(rows, room),
         "numpy memmap, reused": lambda rows: maps.into(rows, room),
         "numpy memmap": maps.fresh,
@@ -251,6 +259,7 @@ def stamp_rows(folder: Path, n: int, repeats: int) -> list[Result]:
         "h5py batched, compact": partial(h5py_batched, paths["compact"], names, chunked=True),
         "v1's loop on the fast file": partial(v1_loop, paths["fast"], names),
     }
+    mapped_anew = partial(take_mapped_anew, fast.path, names)
     files = {name: [paths["compact" if "compact" in name else "fast"]] for name in runs}
     v1 = folder / "v1.hdf5"
     with h5py.File(v1, "w") as file:
@@ -294,6 +303,7 @@ def stamp_rows(folder: Path, n: int, repeats: int) -> list[Result]:
         for name, tree in (("fast", fast), ("compact", compact)):
             runs[f"dset[[...]] of {name}"] = partial(by_batch, lazily(tree, names))
             runs[f"dset[i] of {name}"] = partial(one_by_one, lazily(tree, names))
+            runs[f"astropile {name}, row by row"] = partial(take_one_by_one, tree, names)
     slow = {as_v1: 1, "Parquet, one row group": 2, "Parquet, 100-row groups": 2}
     slow |= {"Zarr v3, 50-row shards": 5, "v1's loop on the fast file": 5}
     slow |= {"h5py batched, compact": 5}
@@ -309,11 +319,18 @@ def stamp_rows(folder: Path, n: int, repeats: int) -> list[Result]:
     )
     if has("datasets"):
         results += through_datasets(folder, fast, compact, data)
-    cold = ["astropile fast", "astropile compact", "pread of the same bytes, reused"]
+    cold = [
+        "astropile fast",
+        "astropile fast, mapped",
+        "astropile compact",
+        "pread of the same bytes, reused",
+    ]
     cold += ["numpy memmap", "h5py batched, fast", "Lance take"]
     cold_runs = {name: runs[name] for name in cold if name in runs}
     cold_runs["numpy memmap"] = maps.mapped_anew
+    cold_runs["astropile fast, mapped"] = mapped_anew
     maps.maps.clear()
+    kept.clear()
     stored = _stored_nbytes(paths["compact"], names)
     width = sum(values[0].nbytes for values in data.values())
 
@@ -344,8 +361,13 @@ def lazily(catalog: Any, names: list[str]) -> Any:
     return load_dataset(catalog.path, columns=names).with_format("astropile")
 
 
-def by_batch(dataset: Any, rows: np.ndarray) -> Arrays:
-    return {name: np.asarray(values) for name, values in dataset[rows.tolist()].items()}
+def by_batch(dataset: Any, rows: np.ndarray) -> dict[str, Any]:
+    found: dict[str, Any] = dataset[rows.tolist()]
+    return found
+
+
+def take_one_by_one(catalog: Any, names: list[str], rows: np.ndarray) -> list[Any]:
+    return [catalog.take([row], names) for row in rows.tolist()]
 
 
 def one_by_one(dataset: Any, rows: np.ndarray) -> list[Any]:
@@ -431,8 +453,10 @@ def scans(folder: Path, fast: Any, compact: Any, data: Arrays, repeats: int) -> 
         for batch in pq.ParquetFile(folder / f"{n}.parquet").iter_batches(64):
             from_table(pa.Table.from_batches([batch]), data)
 
+    kept = open_catalog(fast.path, memory_map=True)
     runs: dict[str, Run] = {
         "astropile fast": lambda _: ours(fast),
+        "astropile fast, mapped": lambda _: ours(kept),
         "numpy memmap": lambda _: memmap(),
         "astropile compact": lambda _: ours(compact),
         "h5py, compact": lambda _: with_h5py(compact.shards[0].path),
@@ -461,9 +485,11 @@ def loader(fast: Any, data: Arrays, n: int, repeats: int) -> list[Result]:
     size = min(256, n)
     room = {"FLUX": np.empty((size, *STAMP), "f4")}
     maps = Maps(fast.shards[0].path, {"FLUX": data["FLUX"]})
+    kept = open_catalog(fast.path, memory_map=True)
     rng = np.random.default_rng(4)
     runs: dict[str, Run] = {
         "astropile fast": lambda rows: fast.take(rows, ["FLUX"], out=room),
+        "astropile fast, mapped": lambda rows: kept.take(rows, ["FLUX"], out=room),
         "numpy memmap": lambda rows: maps.into(rows, room),
         "h5py batched": partial(h5py_batched, fast.shards[0].path, ["FLUX"], chunked=False),
     }
@@ -483,12 +509,14 @@ def spectrum_rows(folder: Path, n: int, repeats: int) -> list[Result]:
     made = build(folder, data, SPECTRA, {"LAMBDA": np.linspace(3600, 9824, N_WAVE)})
     data = {name: values[made["order"]] for name, values in data.items()}
     fast, compact = made["fast"], made["compact"]
+    kept = open_catalog(fast.path, memory_map=True)
     names = [*SPECTRA, "LAMBDA"]
     maps = Maps(fast.shards[0].path, data)
     rng = np.random.default_rng(5)
     room = {name: np.empty((100, N_WAVE), values.dtype) for name, values in data.items()}
     runs: dict[str, Run] = {
         "astropile fast": lambda rows: fast.take(rows, names),
+        "astropile fast, mapped": lambda rows: kept.take(rows, names),
         "numpy memmap": maps.fresh,
         "pread of the same bytes, reused": lambda rows: maps.pread(rows, room),
         "astropile compact": lambda rows: compact.take(rows, names),

@@ -41,6 +41,7 @@ from astropile.schema import Ragged, Survey
 from astropile.select import SkySelections
 from astropile.shards import CatalogShard, ShardNames
 from astropile.store.local import LocalFile, run_all
+from astropile.store.mapped import MappedFiles
 from astropile.store.protocol import RemoteOptions, RemotePath, TreePath, is_url
 from astropile.taking import arrange, asked, check_out, make_rooms
 
@@ -66,10 +67,16 @@ class Catalog(SkySelections, Queries, Outputs, Follower):
         What the subset says of itself.
     verify : bool
         Whether what is read of a shard is compared with its manifest.
+    memory_map : bool
+        Whether rows of a fast tree are copied out of mapped files.
     """
 
-    def __init__(self, path: Path, root: Root, *, verify: bool = False) -> None:
+    def __init__(
+        self, path: Path, root: Root, *, verify: bool = False, memory_map: bool = False
+    ) -> None:
         self.path, self.root, self.verify = path, root, verify
+        self.memory_map = memory_map
+        self._maps = MappedFiles() if memory_map and root.layout == "fast" else None
         self._integrity = Integrity(str(path)) if verify else None
         self._tables: dict[int, list[RowTable]] = {}
         self._verified: dict[Path, tuple[int, ...]] = {}
@@ -77,7 +84,8 @@ class Catalog(SkySelections, Queries, Outputs, Follower):
 
     def __getstate__(self) -> dict[str, Any]:
         # What was found out on the way is found out again where the copy goes.
-        return {"path": self.path, "root": self.root, "verify": self.verify}
+        state = {"path": self.path, "root": self.root, "verify": self.verify}
+        return {**state, "memory_map": True} if self.memory_map else state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Catalog.__init__(self, **state)
@@ -408,7 +416,8 @@ class Catalog(SkySelections, Queries, Outputs, Follower):
         if kept is None:
             return False
         self.__dict__.pop("shards", None)
-        Catalog.__init__(self, kept, replace(self.root, state=()), verify=self.verify)
+        root = replace(self.root, state=())
+        Catalog.__init__(self, kept, root, verify=self.verify, memory_map=self.memory_map)
         return True
 
     @undisturbed
@@ -472,7 +481,8 @@ class Catalog(SkySelections, Queries, Outputs, Follower):
     @contextlib.contextmanager
     def _open(self, shard: CatalogShard) -> Iterator[RowReader]:
         table = self._table(shard)
-        with LocalFile(shard.path, table.file_size) as file:
+        open_file = LocalFile if self._maps is None else self._maps.open
+        with open_file(shard.path, table.file_size) as file:
             known = self._verified.get(shard.path)
             if known is not None and known != file.state:
                 raise FormatError(
@@ -483,6 +493,7 @@ class Catalog(SkySelections, Queries, Outputs, Follower):
             blocks = self._blocks(shard, table)
             if known is None and blocks is None:
                 head = np.empty(min(HEAD_NBYTES, table.file_size), np.uint8)
+                file.expect(np.array([0]), np.array([len(head)]))
                 file.read_into(0, head.data)
                 if head_hash(head.data) != table.head:
                     raise FormatError(
@@ -587,6 +598,7 @@ def open_catalog(
     *,
     remote: RemoteOptions | None = None,
     verify: bool = False,
+    memory_map: bool = False,
     snapshot: str | None = None,
 ) -> Catalog:
     """
@@ -605,6 +617,11 @@ def open_catalog(
         Compare what is read of a shard with its partition's manifest before any of it is given
         out: each block of 4 MiB when something of it is first read, once per opening. Reading
         takes as long as hashing these blocks does then; a single row costs a whole block.
+    memory_map : bool
+        Copy rows of a fast tree on this machine out of files that stay mapped, which takes less
+        time for each row than reading them. The price: if a file is cut short by someone while
+        it is read, the process ends (SIGBUS) instead of an error being raised. Compressed
+        values, those of compact trees, are read as ever.
     snapshot : str, optional
         Which of its kept versions, by its name or how that begins; by default the current one.
 
@@ -621,23 +638,28 @@ def open_catalog(
         If `astropile.json` breaks the format.
     StoreError
         If a store fails.
+    ValueError
+        If `memory_map` is asked for of a URL.
     """
+    options = {"verify": verify, "memory_map": memory_map}
     if snapshot is not None:
         current = open_catalog(path, subset, remote=remote)
         if not isinstance(current.path, Path):
             raise TreeNotFoundError(str(path), "snapshots are those of a tree on this machine")
         kept = find_snapshot(current.path, snapshot).path
-        return Catalog(kept, read_root(kept), verify=verify)
+        return Catalog(kept, read_root(kept), **options)
     if isinstance(path, RemotePath) or is_url(path):
         from astropile.remote import open_remote
 
+        if memory_map:
+            raise ValueError(f"memory_map: expected a tree on this machine, found {path}")
         return open_remote(path, subset, remote, verify=verify)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         found = "it is a file, not a folder" if folder.exists() else "there is no such folder"
         raise TreeNotFoundError(str(folder), found)
     if subset is None and (folder / ROOT_FILE).is_file():
-        return Catalog(folder, read_root(folder), verify=verify)
+        return Catalog(folder, read_root(folder), **options)
     known = list_subsets(folder)
     if not known:
         raise TreeNotFoundError(str(folder), f"neither it nor a folder in it has an {ROOT_FILE}")
@@ -648,7 +670,7 @@ def open_catalog(
         raise TreeNotFoundError(
             str(folder), f"it has no subset {name!r}; its subsets: {', '.join(known)}"
         )
-    return Catalog(folder / name, read_root(folder / name), verify=verify)
+    return Catalog(folder / name, read_root(folder / name), **options)
 
 
 def list_subsets(data_dir: Path) -> tuple[str, ...]:

@@ -23,6 +23,9 @@ from astropile.hf.source import Rows
 from astropile.layout import ROOT_FILE
 from astropile.store.protocol import RemoteOptions, RemotePath, is_url
 
+OPENING = frozenset({"remote", "verify", "memory_map"})
+"""Options that say how to open a tree, as `open_catalog` takes them."""
+
 SPLIT = "train"
 """Name of the one split: a tree is not split, and `datasets` wants a name."""
 
@@ -65,7 +68,7 @@ class TreeBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         Not used: a tree says itself which files it has.
     **kwargs
         As for `datasets.DatasetBuilder`, and the fields of `AstroPileConfig`. ``remote``: how
-        to reach a URL, a `RemoteOptions`. ``verify``: as for `open_catalog`.
+        to reach a URL, a `RemoteOptions`. ``verify``, ``memory_map``: as for `open_catalog`.
 
     Raises
     ------
@@ -88,8 +91,8 @@ class TreeBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         del data_files
         if data_dir is None:
             raise TypeError("which tree? give data_dir=, the survey's data folder")
-        remote, verify = kwargs.pop("remote", None), kwargs.pop("verify", False)
-        catalog = open_subset(data_dir, config_name, remote, verify=verify)
+        opening = {name: kwargs.pop(name) for name in OPENING & kwargs.keys()}
+        catalog = open_subset(data_dir, config_name, **opening)
         rows = _chosen_rows(catalog, kwargs.get("rows"), kwargs.get("object_ids"))
         columns = kwargs.get("columns")
         self.rows = TreeRows(catalog, None if columns is None else _names(columns), rows)
@@ -207,6 +210,7 @@ def open_subset(
     remote: RemoteOptions | None = None,
     *,
     verify: bool = False,
+    memory_map: bool = False,
 ) -> Catalog:
     """
     Open a subset, whether its own folder is given or the data folder above.
@@ -219,7 +223,7 @@ def open_subset(
         The subset.
     remote : RemoteOptions, optional
         How to reach a URL.
-    verify : bool
+    verify, memory_map : bool
         As for `open_catalog`.
 
     Returns
@@ -235,19 +239,22 @@ def open_subset(
         If a subset that is open was given with how to open one.
     """
     if isinstance(data_dir, Catalog):
-        if remote is not None or verify:
-            raise TypeError("remote and verify are for opening a tree; this one is open")
+        if remote is not None or verify or memory_map:
+            raise TypeError(
+                f"{', '.join(sorted(OPENING))} are for opening a tree; this one is open"
+            )
         if name not in (None, data_dir.subset):
             raise TreeNotFoundError(str(data_dir.path), f"it is the subset {data_dir.subset!r}")
         return data_dir
+    options: dict[str, Any] = {"verify": verify, "memory_map": memory_map}
     if isinstance(data_dir, RemotePath) or is_url(data_dir):
-        return open_catalog(data_dir, name, remote=remote, verify=verify)
+        return open_catalog(data_dir, name, remote=remote, **options)
     folder = Path(data_dir).expanduser()
     if name is not None and (folder / ROOT_FILE).is_file():
-        catalog = open_catalog(folder, verify=verify)
+        catalog = open_catalog(folder, **options)
         if catalog.subset == name:
             return catalog
-    return open_catalog(folder, name, verify=verify)
+    return open_catalog(folder, name, **options)
 
 
 def _chosen_rows(catalog: Catalog, rows: Any, object_ids: Any) -> Rows | None:
@@ -287,7 +294,8 @@ def load_dataset_builder(
     **options
         ``columns``: standard names to keep. ``rows`` or ``object_ids``: objects to keep.
         ``batch_size``: most rows of a batch of a stream. ``remote``: a `RemoteOptions`.
-        ``verify``: as for `open_catalog`. Any argument of `datasets.DatasetBuilder`.
+        ``verify``, ``memory_map``: as for `open_catalog`. Any argument of
+        `datasets.DatasetBuilder`.
 
     Returns
     -------

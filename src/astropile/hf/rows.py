@@ -57,7 +57,7 @@ class TreeRows(RowSource):
         self, catalog: Catalog, names: Sequence[str] | None = None, rows: Rows | None = None
     ) -> None:
         self._path, self._snapshot = catalog.path.absolute(), catalog.snapshot
-        self._verify = catalog.verify
+        self._verify, self._memory_map = catalog.verify, catalog.memory_map
         self._catalog = catalog
         types = view_type(catalog.survey, names)
         chosen = b"" if rows is None else rows.tobytes()
@@ -70,7 +70,7 @@ class TreeRows(RowSource):
     @cached_property
     def _catalog(self) -> Catalog:
         """The tree; opened again where this came to another process."""
-        catalog = open_catalog(self._path, verify=self._verify)
+        catalog = open_catalog(self._path, verify=self._verify, memory_map=self._memory_map)
         if catalog.snapshot != self._snapshot:
             raise FormatError(
                 str(self._path), f"the snapshot {self._snapshot[:12]}…", catalog.snapshot[:12] + "…"

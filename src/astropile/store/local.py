@@ -54,6 +54,7 @@ class LocalFile:
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self._map: mmap.mmap | None = None
+        self._descriptor = -1
         try:
             # Not blocking: a pipe in a file's place would keep us waiting for ever.
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _O_NONBLOCK)
@@ -68,8 +69,7 @@ class LocalFile:
             raise FormatError(str(path), f"{size} bytes", f"{self.state[0]} bytes")
 
     def _stat(self) -> tuple[int, ...]:
-        found = os.fstat(self._descriptor)
-        return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+        return state_of(os.fstat(self._descriptor))
 
     def __enter__(self) -> Self:
         return self
@@ -85,6 +85,7 @@ class LocalFile:
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+        self._descriptor = -1
 
     def check(self) -> None:
         """
@@ -112,9 +113,12 @@ class LocalFile:
         memoryview
             The bytes; they stay when the file is closed.
         """
+        return memoryview(self._mapping())[start : start + length]
+
+    def _mapping(self) -> mmap.mmap:
         if self._map is None:
             self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
-        return memoryview(self._map)[start : start + length]
+        return self._map
 
     def expect(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """
@@ -160,6 +164,23 @@ class LocalFile:
                     f"an end after {done} of them",
                 )
             done += more
+
+
+def state_of(found: os.stat_result) -> tuple[int, ...]:
+    """
+    Give what tells a file from another.
+
+    Parameters
+    ----------
+    found : os.stat_result
+        What the system says of it.
+
+    Returns
+    -------
+    tuple of int
+        Size, time of the last change, inode, device.
+    """
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
 
 
 def run_all(tasks: Sequence[Callable[[], None]], n_bytes: int) -> None:

@@ -23,12 +23,13 @@ def _match(spread, n=3000):
 def test_three_panels():
     """Histogram, completeness and sky: the bars are the counts, the curve the completeness."""
     summary, sky = _match(0.2)
-    separations, completeness, field = draw_match(summary, sky, ("hsc", "desi")).axes
+    figure = draw_match(summary, sky, ("hsc", "desi"))
+    separations, completeness, field = figure.axes
     bars, chance = separations.patches
     assert bars.get_data().values.tolist() == list(summary.counts)
     assert chance.get_data().values.tolist() == list(summary.counts_false)
     assert completeness.lines[0].get_ydata()[1:].tolist() == list(summary.completeness)
-    assert "hsc" in completeness.get_ylabel()
+    assert figure.subfigs[0].get_suptitle() == f"hsc with desi\n{summary}"
     # The field is astride ra 0 and drawn in one piece.
     drawn = np.concatenate([points.get_offsets()[:, 0] for points in field.collections])
     assert len(drawn) == 3000
@@ -63,4 +64,4 @@ def test_a_row_for_each_match():
     for frame, match in zip(figure.subfigs, two, strict=True):
         bars = frame.axes[0].patches[0]
         assert bars.get_data().values.tolist() == list(match.summary.counts)
-        assert match.names[0] in frame.axes[1].get_ylabel()
+        assert frame.get_suptitle().startswith(f"{match.names[0]} with desi")

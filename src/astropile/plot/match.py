@@ -85,7 +85,7 @@ def draw_summaries(matches: Sequence[MatchPanels]) -> Any:
     """
     with _style():
         most = max(2 if match.sky is None else 3 for match in matches)
-        figure = _figure(3.7 * most, 3.3 * len(matches))
+        figure = _figure(3.7 * most, 3.5 * len(matches))
         for frame, match in zip(
             figure.subfigures(len(matches), 1, squeeze=False)[:, 0], matches, strict=True
         ):
@@ -96,9 +96,9 @@ def draw_summaries(matches: Sequence[MatchPanels]) -> Any:
 def _draw_row(frame: Any, match: MatchPanels) -> None:
     summary, sky, names = match
     n_panels = 2 if sky is None else 3
-    frame.suptitle(str(summary), fontsize=8.5)
+    frame.suptitle(f"{names[0]} with {names[1]}\n{summary}", fontsize=8.5)
     _draw_separations(frame.add_subplot(1, n_panels, 1), summary)
-    _draw_completeness(frame.add_subplot(1, n_panels, 2), summary, names)
+    _draw_completeness(frame.add_subplot(1, n_panels, 2), summary)
     if sky is not None:
         ra, dec = (np.asarray(one, dtype=np.float64) for one in sky[:2])
         _draw_sky(frame, n_panels, ra, dec, np.asarray(sky[2], dtype=bool), names[0])
@@ -136,7 +136,7 @@ def _draw_separations(axes: Any, summary: MatchSummary) -> None:
     axes.legend()
 
 
-def _draw_completeness(axes: Any, summary: MatchSummary, names: tuple[str, str]) -> None:
+def _draw_completeness(axes: Any, summary: MatchSummary) -> None:
     radii = np.asarray(summary.edges_arcsec)
     complete = np.concatenate([[0.0], summary.completeness])
     axes.plot(radii, complete, color=BLUE, label="counterpart within the radius")
@@ -148,7 +148,7 @@ def _draw_completeness(axes: Any, summary: MatchSummary, names: tuple[str, str])
     most = float(max(complete.max(), raw.max()))
     axes.set_ylim(0, 1.02 if most > 0.5 else max(1.25 * most, 1e-3))
     axes.set_xlabel("radius [arcsec]")
-    axes.set_ylabel(f"share of {names[0]} found in {names[1]}")
+    axes.set_ylabel("share with a counterpart")
     axes.legend(loc="lower right")
 
 
@@ -180,7 +180,10 @@ def _draw_sky(
             x, y = middle + away[some], dec[some]
         axes.scatter(x, y, s=3, color=colour, linewidths=0, label=f"{label} ({some.sum()})")
     if wide:
-        axes.set_xticklabels([f"{(180 - degrees) % 360}°" for degrees in range(-150, 151, 30)])
+        meridians = range(-120, 121, 60)
+        axes.set_xticks(
+            np.radians(meridians), [f"{(180 - degrees) % 360}°" for degrees in meridians]
+        )
         axes.grid(lw=0.3)
     else:
         axes.invert_xaxis()

@@ -55,6 +55,9 @@ _PIECE_NBYTES: Final = 2**20
 _AHEAD: Final = 16
 """Files per thread that wait for one."""
 
+_MAX_COLUMNS: Final = 8
+"""More columns of one block are not listed one by one; the report has them all."""
+
 Kind = Literal["missing", "extra", "differing"]
 
 
@@ -91,8 +94,24 @@ class Damage:
         where = self.file
         if self.block is not None:
             where += f", block {self.block} (bytes {self.start}-{self.stop - 1})"
-        inside = f": {', '.join(map(str, self.touched))}" if self.touched else ""
+        inside = f": {_summed_up(self.touched)}" if self.touched else ""
         return f"{self.kind} {where}: {self.found}{inside}"
+
+
+def _summed_up(touched: tuple[Touched, ...]) -> str:
+    """List columns and rows; many columns of the same rows by the first and the last."""
+    groups: dict[tuple[int, int], list[Touched]] = {}
+    for one in touched:
+        groups.setdefault((one.first, one.last), []).append(one)
+    words = []
+    for group in groups.values():
+        rows = str(group[0]).removeprefix(f"{group[0].column} ")
+        if len(group) > _MAX_COLUMNS:
+            names = f"{len(group)} columns, {group[0].column} to {group[-1].column},"
+            words.append(f"{names} {rows}")
+        else:
+            words += map(str, group)
+    return ", ".join(words)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from astropile.journal import Journal
 from astropile.manifest import BLOCK_NBYTES
 from astropile.repair import repair_tree
 from astropile.testing.server import serve
-from astropile.verify import verify_tree
+from astropile.verify import Damage, verify_tree
 
 
 @pytest.fixture(scope="module")
@@ -284,3 +284,12 @@ def test_repair_command(sound, copy, capsys):
     assert "left alone: rows/more" in said
     assert main(["repair", str(copy), "--from", str(sound)]) == 0
     assert "nothing to mend" in capsys.readouterr().out
+
+
+def test_many_columns_of_a_block_are_summed_up():
+    """A block of hundreds of columns is one readable line; few are listed one by one."""
+    many = tuple(Touched(f"C{i}", 0, 31) for i in range(300))
+    few = (Touched("ivar", 5, 7), Touched("flux", 5, 7))
+    damage = Damage("differing", "healpix=1/001-of-001.hdf5", "another", 0, 0, 10, (*many, *few))
+    words = "300 columns, C0 to C299, rows 0-31, ivar rows 5-7, flux rows 5-7"
+    assert str(damage).endswith(f"block 0 (bytes 0-9): another: {words}")

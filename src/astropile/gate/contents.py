@@ -183,13 +183,15 @@ def damaged_rows(source: Source, column: Dataset) -> list[str]:
     Returns
     -------
     list of str
-        For each damaged piece its rows and what is wrong; at most 20.
+        For each damaged piece its rows and what is wrong; at most 20. Of columns whose shape varies
+        these are places along axis 0, called entries.
     """
     found = []
     text_bad = False
+    one, many = ("entry", "entries") if column.name.startswith("ragged/") else ("row", "rows")
     for first, last, content in pieces(source, column):
         if isinstance(content, ValueError):
-            rows = f"row {first}" if first == last else f"rows {first} to {last}"
+            rows = f"{one} {first}" if first == last else f"{many} {first} to {last}"
             found.append(f"{rows}: {content}")
             if len(found) == _MAX_NAMED:
                 break
@@ -197,7 +199,7 @@ def damaged_rows(source: Source, column: Dataset) -> list[str]:
             values = plain(content, column)
             if bad := _not_utf8(values):
                 text_bad = True
-                found.append(f"rows {first} to {last}: {bad} is not UTF-8")
+                found.append(f"{many} {first} to {last}: {bad} is not UTF-8")
     return found
 
 

@@ -504,3 +504,31 @@ def test_numba_is_loaded_by_the_first_match_and_not_before():
     """The compiler costs half a second that other uses of the package need not pay."""
     code = "import sys, astropile.match.positions; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 5])
+@pytest.mark.parametrize("options", [{}, {"exclude_self": True}, {"min_radius_arcsec": 900.0}])
+@pytest.mark.parametrize("radius", [3600.0, 72000.0, 648000.0])
+def test_wide_circles_full_of_neighbours(radius, options, n_neighbors):
+    """The nearest within a wide radius, crowds, voids, ties and all, are those of brute force."""
+    rng = np.random.default_rng(3)
+    ra = np.concatenate([rng.uniform(0, 360, 200), rng.normal(359.9, 2, 300) % 360, np.arange(60)])
+    dec = np.concatenate([rng.uniform(-90, 90, 200), rng.normal(1, 2, 300), np.full(60, 60.0)])
+    found = match_positions(
+        ra, dec, ra, dec, radius_arcsec=radius, n_neighbors=n_neighbors, **options
+    )
+    least = options.get("min_radius_arcsec", 0.0)
+    expected = []
+    for row in range(len(ra)):
+        apart = separation_arcsec(ra[row], dec[row], ra, dec)
+        near = np.flatnonzero((apart >= least) & (apart <= radius))
+        near = near[near != row] if options.get("exclude_self") else near
+        near = near[np.lexsort((near, apart[near]))][:n_neighbors]
+        expected += [(row, other, apart[other]) for other in near]
+    left, right, apart = (np.array(one) for one in zip(*expected, strict=True))
+    np.testing.assert_array_equal(found.left, left)
+    np.testing.assert_allclose(found.separation_arcsec, apart, atol=1e-7)
+    # Rows a degree apart along one parallel are as far as each other but for rounding.
+    differ = found.right != right
+    assert (np.abs(found.separation_arcsec - apart)[differ] < 1e-9).all()
+    assert differ.mean() < 0.1

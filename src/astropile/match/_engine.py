@@ -96,6 +96,13 @@ class Bounds(NamedTuple):
         )
 
 
+WIDE = 1.5
+"""Where circles hold so many times the points that are enough, narrower ones come first."""
+
+EDGE = 1e-9
+"""Separations this near to a radius, relative to it, may be on either side of it."""
+
+
 class Side(NamedTuple):
     """One side of a match."""
 
@@ -141,16 +148,59 @@ def search(left: Side, right: Side, options: SearchOptions) -> RowPairs:
     if left.n_valid == 0 or right.n_valid == 0:
         return nothing
     options = options._replace(wanted=min(options.wanted, right.n_valid))
-    index = build_index(right, options)
-    n = max(LEFT_BLOCK, right.n_valid)
-    rows_left, rows_right, separation = _joined(
-        [_search_block(index, left, i, i + n, options) for i in range(0, len(left.ra), n)]
-    )
+    narrow = _narrower(left, right, options)
+    if narrow is None:
+        rows_left, rows_right, separation = _search_whole(left, right, options)
+    else:
+        rows_left, rows_right, separation = _search_twice(left, right, options, narrow)
     if near_left is not None:
         rows_left = near_left[rows_left]
     if near_right is not None:
         rows_right = near_right[rows_right]
     return rows_left, rows_right, separation
+
+
+def _search_whole(left: Side, right: Side, options: SearchOptions) -> RowPairs:
+    """Return the wanted pairs, found in one go."""
+    index = build_index(right, options)
+    n = max(LEFT_BLOCK, right.n_valid)
+    return _joined(
+        [_search_block(index, left, i, i + n, options) for i in range(0, len(left.ra), n)]
+    )
+
+
+def _narrower(left: Side, right: Side, options: SearchOptions) -> float | None:
+    """Give a radius [arcsec] in which most rows have all that is wanted, if it saves a lot."""
+    half = math.radians(min(options.reach_deg, 90.0) / 2.0)
+    area = 4.0 * math.pi * (math.degrees(1.0) * math.sin(half)) ** 2
+    expected = right.n_valid * area / max(right.bounds.area_deg2, area)
+    enough = 2.0 * options.wanted + 2.0
+    is_dear = left.n_valid * expected > 4 * right.n_valid
+    if not options.wanted or expected < WIDE * enough or not is_dear:
+        return None
+    narrow = options.radius * math.sqrt(enough / expected)
+    return narrow if narrow > options.least else None
+
+
+def _search_twice(left: Side, right: Side, options: SearchOptions, narrow: float) -> RowPairs:
+    """Search within a narrower radius, and within the whole one where that gave too few."""
+    found = _search_whole(left, right, options._replace(radius=narrow, tolerance=0.0))
+    # What lies on the edge of the narrower circle may have its equals just outside.
+    inside = found[2] < narrow * (1.0 - EDGE)
+    counts = np.bincount(found[0][inside], minlength=len(left.ra))
+    is_done = counts >= options.wanted
+    keep = is_done[found[0]]
+    rest = left.keep(np.flatnonzero(~is_done))
+    again = _search_whole(rest, right, options) if rest.n_valid else _first(found, 0)
+    rows_left, rows_right, separation = (
+        np.concatenate([one[keep], more]) for one, more in zip(found, again, strict=True)
+    )
+    order = np.argsort(rows_left, kind="stable")
+    return rows_left[order], rows_right[order], separation[order]
+
+
+def _first(pairs: RowPairs, n: int) -> RowPairs:
+    return pairs[0][:n], pairs[1][:n], pairs[2][:n]
 
 
 def keep_mutual(left: Side, right: Side, pairs: RowPairs, options: SearchOptions) -> RowPairs:

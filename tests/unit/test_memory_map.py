@@ -135,13 +135,13 @@ def test_changed_while_read(tree, monkeypatch):
 
     catalog = open_catalog(tree, memory_map=True)
     catalog.take([0], ["FLUX"])
-    copy = MappedFile.read_into
+    copy = MappedFile.gather
 
-    def read_into(self, start, out):
-        copy(self, start, out)
+    def gather(self, *args):
+        copy(self, *args)
         os.utime(self.path, ns=(1, 1))
 
-    monkeypatch.setattr(MappedFile, "read_into", read_into)
+    monkeypatch.setattr(MappedFile, "gather", gather)
     with pytest.raises(FormatError, match="changed since"):
         catalog.take([0], ["FLUX"])
 

@@ -380,6 +380,9 @@ class RowReader:
         """Plan to read large values, each column's rows that follow one another at once."""
         if not columns:
             return
+        if hasattr(self._source, "gather"):
+            yield self._gathered(columns, rows, at)
+            return
         runs: list[list[int]] = []
         next_row = next_at = -1
         for row, to in zip(rows.tolist(), at.tolist(), strict=True):
@@ -409,6 +412,28 @@ class RowReader:
             if pieces:
                 tasks.append(partial(self._to_places, column, pieces))
         yield tasks, np.array(ranges, np.int64).T
+
+    def _gathered(
+        self, columns: list[_Contiguous], rows: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> tuple[list[Task], NDArray[np.int64]]:
+        """Plan to copy large values out of a file that gives many rows of a column at once."""
+        gather = self._source.gather  # type: ignore[attr-defined]
+        begins = np.array([column.start for column in columns])[:, None]
+        widths = np.array([column.width for column in columns])[:, None]
+        first = int(at[0])
+        in_place = int(at[-1]) - first == len(at) - 1 and bool(np.all(np.diff(at) == 1))
+        tasks: list[Task] = []
+        for column in columns:
+            out = column.flat.reshape(-1, column.width)
+            step = max(1, _TASK_NBYTES // column.width)
+            for done in range(0, len(rows), step):
+                some = rows[done : done + step]
+                to: Any = at[done : done + step]
+                if in_place:
+                    to = slice(first + done, first + done + len(some))
+                tasks.append(partial(gather, column.start, self._table.n_objects, some, out, to))
+        starts = (begins + widths * rows).reshape(-1)
+        return tasks, np.stack([starts, np.repeat(widths, len(rows))])
 
     def _to_places(self, column: _Contiguous, pieces: list[tuple[int, int, int, int]]) -> None:
         view = column.flat.data

@@ -58,6 +58,7 @@ class MappedFile(LocalFile):
             self._mapping().madvise(mmap.MADV_RANDOM)
         # One byte for each page: whether the kernel was asked for it.
         self._asked = bytearray(-(-size // mmap.PAGESIZE))
+        self._n_left = len(self._asked)
         self._n_faults = _n_faults()
 
     def __del__(self) -> None:
@@ -82,12 +83,16 @@ class MappedFile(LocalFile):
         if n_faults != self._n_faults:
             # Something had to be fetched page by page: memory was short, pages were let go.
             self._asked, self._n_faults = bytearray(len(self._asked)), n_faults
+            self._n_left = len(self._asked)
+        if not self._n_left:
+            return
         asked, page = self._asked, mmap.PAGESIZE
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
             first, stop = start // page, -(-(start + length) // page)
             if asked.find(0, first, stop) >= 0:
                 end = min(stop * page, len(self._bytes))
                 self._mapping().madvise(mmap.MADV_WILLNEED, first * page, end - first * page)
+                self._n_left -= asked.count(0, first, stop)
                 asked[first:stop] = b"\1" * (min(stop, len(asked)) - first)
 
     def read_into(self, start: int, out: Any) -> None:
@@ -116,6 +121,39 @@ class MappedFile(LocalFile):
             )
         # Other threads run meanwhile.
         np.copyto(view, found)
+
+    def gather(
+        self,
+        start: int,
+        n_rows: int,
+        rows: NDArray[np.int64],
+        out: NDArray[np.uint8],
+        at: NDArray[np.int64] | slice,
+    ) -> None:
+        """
+        Copy rows of a table of bytes that lies in the file.
+
+        Parameters
+        ----------
+        start : int
+            First byte of the table.
+        n_rows : int
+            Rows it has; it lies inside the file.
+        rows : ndarray, shape (n,), int64
+            Which to copy.
+        out : ndarray, shape (m, width), uint8
+            Where they go.
+        at : ndarray, shape (n,), int64, or slice
+            The place in it for each.
+        """
+        width = out.shape[1]
+        table = self._bytes[start : start + n_rows * width].reshape(n_rows, width)
+        if isinstance(at, slice):
+            # "raise" would go through a copy.
+            np.take(table, rows, axis=0, out=out[at], mode="clip")
+            return
+        for row, to in zip(rows.tolist(), at.tolist(), strict=True):
+            out[to] = table[row]
 
 
 class MappedFiles:

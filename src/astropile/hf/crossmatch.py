@@ -22,7 +22,7 @@ from astropile.errors import MatchError, UnknownColumnError
 from astropile.hf.builder import TreeBuilder
 from astropile.hf.dataset import lazy_dataset
 from astropile.hf.describe import merged_info
-from astropile.hf.lazy import LazyTable
+from astropile.hf.origin import tree_rows
 from astropile.hf.pairs import OWN_COLUMNS, PairRows
 from astropile.hf.rows import TreeRows, as_numpy
 from astropile.hf.source import Rows, RowSource
@@ -322,6 +322,12 @@ class SourceSide(Side):
             return self.source.catalog
         return None
 
+    @property
+    def part(self) -> tuple[Catalog, Rows | None] | None:
+        """The tree whose objects the rows are, if they are, and which."""
+        found = tree_rows(self.source)
+        return None if found is None else (found.catalog, found.chosen_rows)
+
     def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """
         Read the positions of all rows.
@@ -405,7 +411,7 @@ class SourceSide(Side):
         Content
             The native columns of a tree, or the columns of a dataset.
         """
-        source = _origin(self.source)
+        source = tree_rows(self.source) or self.source
         if isinstance(source, TreeRows):
             fields = tuple(source.types) if self._names is None else tuple(self._names)
             whole = set(TreeRows(source.catalog).types) <= set(fields)
@@ -420,20 +426,6 @@ class SourceSide(Side):
             units,
             self.provenance,
         )
-
-
-def _origin(source: RowSource) -> RowSource:
-    """Give the objects of a tree that the rows of a dataset are, if that is all they are."""
-    if not isinstance(source, DatasetRows) or not isinstance(source._table, LazyTable):
-        return source
-    table = source._table
-    tree = table.source
-    if not isinstance(tree, TreeRows) or any(a != b for a, b in table._columns.items()):
-        return source
-    rows = np.asarray(table._rows, np.int64)
-    rows = rows if source._indices is None else rows[source._indices]
-    rows = rows if tree.chosen_rows is None else tree.chosen_rows[rows]
-    return TreeRows(tree.catalog, table.column_names, rows)
 
 
 def _side(value: Any, side: str, names: Sequence[str] | None) -> SourceSide:

@@ -94,6 +94,16 @@ class LazyTable(TableBlock):  # type: ignore[misc]
         return self._source
 
     @property
+    def rows(self) -> Rows:
+        """Rows of the source that these are."""
+        return np.asarray(self._rows, np.int64)
+
+    @property
+    def is_as_read(self) -> bool:
+        """Whether every column has the name and type that it has in the source."""
+        return all(a == b for a, b in self._columns.items()) and not self._is_cast()
+
+    @property
     def schema(self) -> pa.Schema:
         """Names and types of the columns."""
         return self._schema

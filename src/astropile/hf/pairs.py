@@ -66,6 +66,16 @@ class PairRows(RowSource):
         }
         self._own, self._flat, self._n = dict(own), flat, len(rows[0])
 
+    @property
+    def parts(self) -> Mapping[str, tuple[RowSource, Rows]]:
+        """Each source, and its row in each pair; -1 where it has no part."""
+        return self._parts
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether columns have the side's name behind them."""
+        return self._flat
+
     def __len__(self) -> int:
         return self._n
 

@@ -35,6 +35,16 @@ class DatasetRows(RowSource):
         _ = self.types
 
     @property
+    def table(self) -> datasets.table.Table:
+        """The dataset's table, before rows of it were chosen."""
+        return self._table
+
+    @property
+    def indices(self) -> Rows | None:
+        """Rows of the table that the dataset has; None for all."""
+        return self._indices
+
+    @property
     def info(self) -> datasets.DatasetInfo:
         """What the dataset says of itself."""
         return self._info.copy()
@@ -69,6 +79,11 @@ class ChosenRows(RowSource):
         types = {name: source.types[name] for name in names}
         super().__init__(source.name, types, hash_of("chosen", source.fingerprint, names))
         self._source = source
+
+    @property
+    def source(self) -> RowSource:
+        """What columns were chosen of."""
+        return self._source
 
     @property
     def info(self) -> datasets.DatasetInfo:

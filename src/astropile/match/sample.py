@@ -8,7 +8,7 @@ astropy table, and all that is needed to package the rows as a tree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -71,6 +71,31 @@ class MatchedSample:
 
     def __len__(self) -> int:
         return len(self.ra)
+
+    def select(self, rows: NDArray[np.int64]) -> MatchedSample:
+        """
+        Choose rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (n,)
+            Which, in any order.
+
+        Returns
+        -------
+        MatchedSample
+            These, of the same sides. How sure the pairs are stays in the columns of the
+            catalogue; the summary is of all rows.
+        """
+        return replace(
+            self,
+            rows={name: places[rows] for name, places in self.rows.items()},
+            separations={name: values[rows] for name, values in self.separations.items()},
+            ra=self.ra[rows],
+            dec=self.dec[rows],
+            catalog=self.catalog[rows],
+            sureness={},
+        )
 
     @property
     def order(self) -> int:

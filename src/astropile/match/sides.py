@@ -67,6 +67,11 @@ class Side(ABC):
         return None
 
     @property
+    def part(self) -> tuple[Catalog, Ints | None] | None:
+        """The tree whose objects the rows are, and which of them; None in place of all."""
+        return None if self.tree is None else (self.tree, None)
+
+    @property
     def tree_rows(self) -> bool:
         """Whether the rows are objects of a tree, whose identifiers are unique."""
         return self.tree is not None

@@ -356,7 +356,8 @@ def split_match(matched: Any, plan: SkySplits) -> dict[str, Any]:
     found = {}
     for name in plan.names:
         rows = assigned.rows(name)
-        found[name] = type(matched)(matched.catalog[rows], matched.dataset.select(rows))
+        sample, dataset = matched.sample.select(rows), matched.dataset.select(rows)
+        found[name] = type(matched).of(sample, dataset)
     return found
 
 

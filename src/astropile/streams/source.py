@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -66,6 +67,8 @@ class CatalogSource:
     columns : sequence of str, optional
         Native and common columns, standard names, fields of records (``"spectrum.flux"``) and
         records, which stand for all their fields; by default all native columns.
+    rows : ndarray of int64, optional
+        Objects of the tree to take, in this order; by default all.
 
     Raises
     ------
@@ -75,10 +78,12 @@ class CatalogSource:
         If a name stands for records of several kinds.
     """
 
-    def __init__(self, catalog: Catalog, columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, catalog: Catalog, columns: Sequence[str] | None = None, rows: Rows | None = None
+    ) -> None:
         if isinstance(columns, str):
             raise TypeError(f"columns: expected a sequence of names, as [{columns!r}], found one")
-        self.catalog = catalog
+        self.catalog, self.rows = catalog, rows
         names = catalog.survey.column_names if columns is None else columns
         self.fields = dict(field for name in names for field in _fields_of(catalog.survey, name))
         native = [_native_name(field) for field in self.fields.values()]
@@ -91,11 +96,12 @@ class CatalogSource:
 
     @property
     def fingerprint(self) -> str:
-        """The snapshot of the tree."""
-        return self.catalog.snapshot
+        """The snapshot of the tree, and a hash of the rows that were chosen of it."""
+        snapshot = self.catalog.snapshot
+        return snapshot if self.rows is None else f"{snapshot}:{hash_of(self.rows)}"
 
     def __len__(self) -> int:
-        return len(self.catalog)
+        return len(self.catalog) if self.rows is None else len(self.rows)
 
     def read(self, rows: Rows, room: Room) -> Arrays:
         """
@@ -104,7 +110,7 @@ class CatalogSource:
         Parameters
         ----------
         rows : ndarray of int64, shape (n,)
-            Row numbers of the catalog.
+            Which of the rows.
         room : mapping of str to ndarray
             Memory to be used.
 
@@ -119,7 +125,8 @@ class CatalogSource:
             for name, source in self.fields.items()
             if name in room and name in self.in_place
         }
-        taken = self.catalog.take(rows, self._needed, out=out)
+        chosen = rows if self.rows is None else self.rows[rows]
+        taken = self.catalog.take(chosen, self._needed, out=out)
         found: Arrays = {}
         for name, source in self.fields.items():
             if isinstance(source, str):
@@ -312,19 +319,21 @@ def hash_of(rows: Rows) -> str:
     return hashlib.blake2b(content.data, digest_size=8).hexdigest()
 
 
-def open_source(
-    source: Any, columns: Sequence[str] | Mapping[str, Sequence[str] | None] | None
-) -> Source:
+Columns: TypeAlias = "Sequence[str] | Mapping[str, Sequence[str] | None] | None"
+
+
+def open_source(source: Any, columns: Columns) -> Source:
     """
     Open whatever can be streamed.
 
     Parameters
     ----------
-    source : Catalog, path, URL, CrossMatch or MatchedSample
-        A tree, or the match of trees.
+    source : Catalog, path, URL, CrossMatch, MatchedSample or datasets.Dataset
+        A tree, the match of trees, or a lazy dataset of either: rows chosen of it too.
     columns : sequence or mapping, optional
         Columns of a tree; for a match, the columns of each survey by its name. Surveys that
-        are not named are not read.
+        are not named are not read. By default all native columns; of a dataset with chosen
+        columns, these.
 
     Returns
     -------
@@ -334,31 +343,60 @@ def open_source(
     Raises
     ------
     SampleError
-        If it is none of these, or a side of the match is not a tree.
+        If it is none of these, a side of the match is not a tree, or a dataset has values of
+        its own.
     UnknownColumnError
         If there is no such column or survey.
     """
     if isinstance(source, str | os.PathLike):
         source = open_catalog(source)
     if isinstance(source, Catalog):
-        if isinstance(columns, Mapping):
-            raise SampleError("columns", "names of columns", "a mapping, which is for a match")
-        return CatalogSource(source, columns)
+        return _open_tree(source, None, columns, None)
     sample = getattr(source, "sample", source)
-    if not (hasattr(sample, "sides") and hasattr(sample, "rows")):
-        found = type(source).__name__
-        raise SampleError("source", "a tree, its path or URL, or a match", found)
+    if hasattr(sample, "sides") and hasattr(sample, "rows"):
+        parts = {name: side.part for name, side in sample.sides.items()}
+        return _open_match(parts, sample.rows, columns, {})
+    # Where there is a dataset, its library was imported.
+    library = sys.modules.get("datasets")
+    if library is None or not isinstance(source, library.Dataset):
+        expected = "a tree, its path or URL, a match, or a datasets.Dataset of one"
+        raise SampleError("source", expected, type(source).__name__)
+    from astropile.hf.origin import MatchPart, origin_of
+
+    match origin_of(source):
+        case MatchPart(sides, rows):
+            opened = {name: (part.catalog, part.rows) for name, part in sides.items()}
+            own = {name: part.columns for name, part in sides.items()}
+            return _open_match(opened, rows, columns, own)
+        case part:
+            return _open_tree(part.catalog, part.rows, columns, part.columns)
+
+
+def _open_tree(
+    catalog: Catalog, rows: Rows | None, columns: Columns, own: Sequence[str] | None
+) -> CatalogSource:
+    if isinstance(columns, Mapping):
+        raise SampleError("columns", "names of columns", "a mapping, which is for a match")
+    return CatalogSource(catalog, own if columns is None else columns, rows)
+
+
+def _open_match(
+    parts: Mapping[str, tuple[Catalog, Rows | None] | None],
+    rows: Mapping[str, Rows],
+    columns: Columns,
+    own: Mapping[str, Sequence[str] | None],
+) -> MatchSource:
     if columns is not None and not isinstance(columns, Mapping):
         raise SampleError("columns", "a mapping of survey to columns, for a match", repr(columns))
-    chosen = dict.fromkeys(sample.sides) if columns is None else columns
+    chosen = {name: own.get(name) for name in parts} if columns is None else columns
     sides = {}
     for name, wanted in chosen.items():
-        if name not in sample.sides:
-            raise UnknownColumnError(name, "the match", tuple(sample.sides))
-        tree = sample.sides[name].tree
-        if tree is None:
+        if name not in parts:
+            raise UnknownColumnError(name, "the match", tuple(parts))
+        part = parts[name]
+        if part is None:
             raise SampleError(f"side {name!r} of the match", "a tree", "a table")
-        sides[name] = CatalogSource(tree, wanted)
+        sides[name] = CatalogSource(part[0], wanted, part[1])
     if not sides:
         raise SampleError("columns", "at least one survey", "none")
-    return MatchSource(sides, {name: sample.rows[name] for name in sides})
+    return MatchSource(sides, {name: rows[name] for name in sides})

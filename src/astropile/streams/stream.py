@@ -50,12 +50,13 @@ class Stream(Batches):
 
     Parameters
     ----------
-    source : Catalog, path, URL, CrossMatch or MatchedSample
-        A tree or a match of trees.
+    source : Catalog, path, URL, CrossMatch, MatchedSample or datasets.Dataset
+        A tree, a match of trees, or a lazy dataset of either, such as a part that a split or a
+        filter gave.
     columns : sequence of str, or mapping of str to it, optional
         Native and common columns, standard names (``"z"``), fields of records
         (``"image.array"``) or whole records (``"spectrum"``); for a match, those of each
-        survey. By default all native columns.
+        survey. By default all native columns; of a dataset with chosen columns, these.
     batch_size : int
         Rows that this rank takes at once.
     rows : array_like of int, optional

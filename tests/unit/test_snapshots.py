@@ -14,6 +14,7 @@ import pytest
 import toy
 from astropile import build_catalog, open_catalog, validate_catalog
 from astropile.additions import add_to_catalog
+from astropile.cli.main import main
 from astropile.errors import BuildError, TreeNotFoundError
 from astropile.snapshots import list_snapshots, remove_snapshots, restore_snapshot
 from treehash import hashes
@@ -214,3 +215,19 @@ def test_hidden_versions_are_in_nobodys_way(grown):
     """Patterns of data files, as Hugging Face matches them, see the current snapshot alone."""
     found = set(Path(grown / "toy").glob("*/healpix=*/*.hdf5"))
     assert found == {shard.path for shard in open_catalog(grown / "toy").shards}
+
+
+def test_added_by_the_command(tmp_path, monkeypatch, capsys):
+    """`build --add` needs no more words than the first build; other parameters are refused."""
+    for module in ("plan", "additions"):
+        monkeypatch.setattr(f"astropile.{module}.get_survey", lambda _: toy.SURVEY)
+    words = ["build", "toy", str(tmp_path / "native"), str(tmp_path / "toy"), "-q"]
+    write(tmp_path / "native", 1, ra=10)
+    assert main([*words, "--order", "3"]) == 0
+    write(tmp_path / "native", 2, ra=200)
+    assert main([*words, "--add"]) == 0
+    (current, before) = list_snapshots(tmp_path / "toy")
+    assert (current.n_objects, before.n_objects) == (12, 6)
+    assert open_catalog(tmp_path / "toy").order == 3
+    assert main([*words, "--add", "--order", "3"]) == 2
+    assert "--order does not go with --add" in capsys.readouterr().err

@@ -124,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--release", metavar="NAME", help="release the files are of (default: the survey's)"
     )
     parser.add_argument(
-        "--order", type=_order, default=4, metavar="K", help="HEALPix order of the partitions (4)"
+        "--order", type=_order, metavar="K", help="HEALPix order of the partitions (4)"
     )
     parser.add_argument(
         "--layout",

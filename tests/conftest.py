@@ -13,3 +13,20 @@ def real_data() -> Path:
     if not named or not Path(named).is_dir():
         pytest.skip("ASTROPILE_TEST_DATA does not name a folder of real survey files")
     return Path(named).resolve()
+
+
+@pytest.fixture(scope="session")
+def two_workers():
+    """A client of two Dask workers on this machine, each a process of one thread."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            host="127.0.0.1",
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client

@@ -164,15 +164,3 @@ def packed(trees):  # noqa: F811
     """Three trees by name, of which two are the same."""
     left, right = (astropile.open_catalog(one) for one in (trees.left, trees.right))
     return {"a": left, "b": right, "c": left}
-
-
-@pytest.fixture(scope="module")
-def two_workers():
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client

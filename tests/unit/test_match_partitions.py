@@ -63,23 +63,12 @@ def test_threads_and_processes_give_the_same(sides, small_units, find):
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_dask_cluster_gives_the_same(sides, small_units):
+def test_a_dask_cluster_gives_the_same(sides, small_units, two_workers):
     """Two Dask workers, by client or by its executor."""
-    distributed = pytest.importorskip("distributed")
     options = {"radius_arcsec": RADIUS, "find": "nearest", "memory_bytes": small_units}
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            host="127.0.0.1",
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        for executor in (client, client.get_executor(pure=False)):
-            found = match_files(sides[0][0], sides[1][0], executor=executor, **options)
-            _same(found, _whole(sides))
+    for executor in (two_workers, two_workers.get_executor(pure=False)):
+        found = match_files(sides[0][0], sides[1][0], executor=executor, **options)
+        _same(found, _whole(sides))
 
 
 def test_output_is_written_whole_with_its_facts(sides, small_units, tmp_path):

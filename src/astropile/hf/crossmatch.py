@@ -29,7 +29,8 @@ from astropile.hf.source import Rows, RowSource
 from astropile.hf.terms import told
 from astropile.hf.views import ChosenRows, DatasetRows
 from astropile.match.contents import Content, TableContent, TreeContent
-from astropile.match.inputs import NO_SIDE, SkyTable, as_positions, open_side
+from astropile.match.inputs import SkyTable, as_positions, open_side
+from astropile.match.opening import NO_SIDE
 from astropile.match.package import SHARD_NBYTES, SUBSET, save_tree
 from astropile.match.sample import FindPairs, MatchedSample, match_surveys
 from astropile.match.sides import Side, tree_provenance

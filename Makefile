@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Real survey files, where they are at hand.
 DATA ?= $(wildcard ../shared/data)
 
-.PHONY: setup frameworks check format test demo bench build clean
+.PHONY: setup frameworks check format test demo example bench build clean
 
 setup: $(VENV)/ready
 
@@ -37,14 +37,19 @@ test-faults: setup
 demo: setup
 	$(BIN)/astropile demo demo $(if $(DATA),--data $(DATA))
 
-bench: setup
+# Images and spectra of the same objects: a model trained from native files on, in minutes.
+example: frameworks
+	$(BIN)/python examples/images_and_spectra.py example $(if $(DATA),--data $(DATA))
+
+bench: frameworks
 	$(BIN)/python benchmarks/match_positions.py
 	$(BIN)/python benchmarks/match_trees.py
 	$(BIN)/python benchmarks/read_rows.py
 	$(BIN)/python benchmarks/read_remote.py
+	$(BIN)/python benchmarks/train_loader.py
 
 build: setup
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo example .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -43,6 +44,7 @@ PIXELS = 32
 GRID = log_grid(3900.0, 9100.0, 1e-3)
 """Wavelengths of the spectra that the model sees [Angstrom]: ten SDSS pixels in one."""
 BATCH_SIZE = 32
+LEARNING_RATE = 2e-3
 PLAN = SkySplits(
     {"train": 0.6, "validation": 0.2, "test": 0.2}, order=11, seed=SEED, guard_arcsec=13.0
 )
@@ -210,7 +212,7 @@ class Training:
     scores: list[tuple[int, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), 2e-3)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), LEARNING_RATE)
         if self.checkpoint.is_file():
             self._restore(torch.load(self.checkpoint, weights_only=True))
             print(f"going on at step {len(self.losses)}: {self.stream}")
@@ -219,6 +221,9 @@ class Training:
         """Train to the last step or, to be gone on with, for so many."""
         last = min(self.n_steps, len(self.losses) + (n_steps or self.n_steps))
         for batch in self._batches(last):
+            # From fast to standing still, along a cosine: a function of the step alone.
+            rate = LEARNING_RATE * (1 + math.cos(math.pi * len(self.losses) / self.n_steps)) / 2
+            self.optimiser.param_groups[0]["lr"] = rate
             self.optimiser.zero_grad()
             loss = self.model.loss(batch)
             loss.backward()

@@ -10,6 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("datasets")
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 N_STEPS = 240
 
@@ -41,7 +43,6 @@ def trained(example, folder):
     return example.run(folder, **size)
 
 
-@pytest.mark.slow
 def test_the_loss_falls_and_unseen_sky_is_recognised(example, trained):
     """The loss falls by half; on test sky most images find their spectrum among five."""
     assert len(trained.losses) == N_STEPS
@@ -54,7 +55,6 @@ def test_the_loss_falls_and_unseen_sky_is_recognised(example, trained):
     assert trained.smallest_separation_arcsec > 13
 
 
-@pytest.mark.slow
 @pytest.mark.real
 def test_real_pairs_are_ranked_among_all_real_spectra(example, trained, folder, real_data):
     """Two spectra of a star and one of a galaxy with images take places among 87."""
@@ -68,7 +68,6 @@ def test_real_pairs_are_ranked_among_all_real_spectra(example, trained, folder, 
     assert all(0 <= rank < n_spectra for _, rank in found)
 
 
-@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_very_batch(example, trained, folder, monkeypatch):
     """Steps after a checkpoint have the losses that they have without a stop, bit for bit."""
     (folder / "checkpoint.pt").unlink()
@@ -77,7 +76,6 @@ def test_a_stopped_run_goes_on_with_the_very_batch(example, trained, folder, mon
     assert state["losses"] == trained.losses[:58]
 
 
-@pytest.mark.slow
 def test_the_picture_of_a_run_is_drawn(example, trained, folder):
     """The plot is a PNG of the stated size."""
     pytest.importorskip("matplotlib")

@@ -1,6 +1,7 @@
 """Two toy trees of overlapping sky, and what tests of datasets need around them."""
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -36,7 +37,12 @@ def build(survey, batch, folder, **options):
 @pytest.fixture(scope="session")
 def trees(tmp_path_factory):
     """A left tree of order 1 in several shards, a right one of order 0 of another survey."""
-    folder = tmp_path_factory.mktemp("trees")
+    return _built(tmp_path_factory.getbasetemp() / "trees")
+
+
+@functools.cache
+def _built(folder):
+    # A fixture that is imported is one of each module that imports it: they share what it made.
     rng = np.random.default_rng(5)
     ra = np.concatenate([rng.uniform(0, 360, N_LEFT - 10), [0.0, 359.99999, 10, 190, 77] * 2])
     dec = np.concatenate([rng.uniform(-80, 80, N_LEFT - 10), [0, 0, 89.9999, 89.9999, -90] * 2])

@@ -300,7 +300,7 @@ def test_columns_that_are_not_there(left):
         Stream(left, ["spectrum.flx"], batch_size=4)
     with pytest.raises(TypeError, match=r"as \['ID'\]"):
         Stream(left, "ID", batch_size=4)
-    with pytest.raises(SampleError, match="a tree, its path or URL, or a match, found int"):
+    with pytest.raises(SampleError, match=r"a match, or a datasets\.Dataset of one, found int"):
         Stream(5, batch_size=4)
 
 

@@ -4,9 +4,9 @@ Samples of any modalities: choose fields, put samples of differing shapes togeth
 `docs/how-to/multimodal.md` shows it at work.
 """
 
-from astropile.samples.collate import PRESENT, Padded, collate, uncollate
+from astropile.samples.collate import Padded, collate, uncollate
 from astropile.samples.dropout import draw_dropped, drop_modalities
-from astropile.samples.fields import pick
+from astropile.samples.fields import PRESENT, pick, samples_of
 
 __all__ = [
     "PRESENT",
@@ -15,5 +15,6 @@ __all__ = [
     "draw_dropped",
     "drop_modalities",
     "pick",
+    "samples_of",
     "uncollate",
 ]

@@ -17,10 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astropile.errors import SampleError
-from astropile.schema import Ragged
-
-PRESENT: Final = "present"
-"""Name under which a batch has its flags."""
+from astropile.samples.fields import PRESENT, samples_of
 
 _NUMBERS: Final = "biufc"
 
@@ -56,7 +53,7 @@ def collate(
     ----------
     samples : sequence of mapping, or mapping
         Samples, as ``dataset.with_format("astropile")[i]`` or `pick` gives them; or a batch not
-        put together yet: a mapping of names to arrays, lists or `Ragged` of one value per object.
+        put together yet, as a `Stream` gives it: `samples_of` takes it apart.
     pad : mapping of str to sequence of int, optional
         Paths of what is always `Padded`, even where the shapes happen to be the same, and the
         lengths that its axes may have, ascending: the first that is enough is taken. Nothing in
@@ -118,17 +115,7 @@ def collate(
 def _columns(samples: Any) -> tuple[dict[str, list[Any]], int]:
     """Give the values of each field, one per object."""
     if isinstance(samples, Mapping):
-        lengths = {name: len(values) for name, values in samples.items()}
-        if len(set(lengths.values())) != 1 or not all(lengths.values()):
-            found = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-            raise SampleError("batch", "as many values in each field, at least 1", found or "none")
-        columns = {
-            name: [values[row] for row in range(len(values))]
-            if isinstance(values, Ragged)
-            else list(values)
-            for name, values in samples.items()
-        }
-        return columns, next(iter(lengths.values()))
+        samples = samples_of(samples)
     if not len(samples):
         raise SampleError("samples", "at least 1", "none")
     names = list(samples[0])

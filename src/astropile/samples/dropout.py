@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astropile.errors import SampleError
-from astropile.samples.collate import PRESENT, Padded, as_array
+from astropile.samples.collate import Padded, as_array
+from astropile.samples.fields import PRESENT
 
 
 def draw_dropped(

@@ -230,7 +230,9 @@ def _moved(values: Any, device: Any) -> Any:
         case dict():
             return {name: _moved(value, device) for name, value in values.items()}
         case tuple() | list():
-            return type(values)(_moved(value, device) for value in values)
+            moved = [_moved(value, device) for value in values]
+            # A named tuple takes its fields one by one.
+            return type(values)(*moved) if hasattr(values, "_fields") else type(values)(moved)
     return values
 
 

@@ -141,6 +141,25 @@ def test_rows_of_a_region(tree, tmp_path):
     assert part.root.built["part"]["of"] == source.snapshot
 
 
+def test_sizes_that_vary_are_told(tree, tmp_path):
+    """The size said before a row is fetched counts columns whose shape varies."""
+    source = open_catalog(tree)
+    stamps = source.take(np.arange(len(source)), ["STAMP"])["STAMP"]
+    sizes = [stamps[row].nbytes for row in range(len(source))]
+    row = int(np.argmax(sizes))
+    ids = [str(source.take([row], ["ID"])["ID"][0])]
+    plans = [
+        get_tree(
+            str(tree),
+            tmp_path,
+            selection=Selection(ids=ids, columns=columns, only_rows=True),
+            dry_run=True,
+        ).plan
+        for columns in (["Z"], ["Z", "STAMP"])
+    ]
+    assert plans[1].n_bytes - plans[0].n_bytes == sizes[row] > 0
+
+
 def test_ids_and_columns(tree, tmp_path):
     """Objects by their identifiers, with some columns: those alone, and what places an object."""
     source = open_catalog(tree)

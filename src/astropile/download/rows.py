@@ -22,6 +22,7 @@ from astropile.download.plan import GetReport, Plan
 from astropile.download.room import check_room
 from astropile.download.selection import Selection, chosen_rows, open_origin
 from astropile.hats_remote import read_sky
+from astropile.hdf5.needed import column_width
 from astropile.layout import CATALOG_DIR
 from astropile.manifest import Root
 from astropile.names import COMMON_COLUMNS, REQUIRED_ALIASES
@@ -172,12 +173,16 @@ class _Rows:
     def plan(self, source: str, dest: str) -> Plan:
         """Say about how much it is: of each row what its columns take before compression."""
         survey = self.pattern.survey
+        ragged = [column.name for column in survey.columns if survey.ragged_dims(column)]
         of_row = sum(
-            column.numpy_dtype.itemsize
-            * int(np.prod([n for n in column.shape if isinstance(n, int)], dtype=np.int64))
+            column_width(column)
             for column in survey.columns
-            if not column.shared
+            if not column.shared and column.name not in ragged
         )
+        if ragged:
+            # Where sizes vary, one row in the middle stands for all.
+            middle = self.rows[len(self.rows) // 2 :][:1]
+            of_row += sum(v.values.nbytes for v in self.catalog.take(middle, ragged).values())
         return Plan(
             source,
             dest,

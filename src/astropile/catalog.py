@@ -41,7 +41,7 @@ from astropile.schema import Ragged, Survey
 from astropile.select import SkySelections
 from astropile.shards import CatalogShard, ShardNames
 from astropile.store.local import LocalFile, run_all
-from astropile.store.mapped import MappedFiles
+from astropile.store.mapped import COPIES_PER_READ, MappedFiles
 from astropile.store.protocol import RemoteOptions, RemotePath, TreePath, is_url
 from astropile.taking import arrange, asked, check_out, make_rooms
 
@@ -320,7 +320,7 @@ class Catalog(SkySelections, Queries, Outputs, Follower):
                         for name in ragged:
                             pieces[name].append(reader.read_ragged(name, inside))
                     places.append(at)
-                run_all(tasks, n_bytes)
+                run_all(tasks, n_bytes if self._maps is None else n_bytes // COPIES_PER_READ)
         for name, parts in pieces.items():
             found[name] = arrange(parts, np.concatenate(places))
         return {name: found[name] for name in names}

@@ -24,6 +24,9 @@ from astropile.store.local import LocalFile, state_of
 MAX_MAPPED: Final = 64
 """So many files stay mapped."""
 
+COPIES_PER_READ: Final = 16
+"""Copying is so much less work than reading and unpacking that threads pay for more bytes only."""
+
 _CAN_ADVISE: Final = hasattr(mmap.mmap, "madvise")
 
 
@@ -56,9 +59,8 @@ class MappedFile(LocalFile):
             self._bytes = np.frombuffer(self._mapping(), np.uint8)
         if size and _CAN_ADVISE:
             self._mapping().madvise(mmap.MADV_RANDOM)
-        # One byte for each page: whether the kernel was asked for it.
-        self._asked = bytearray(-(-size // mmap.PAGESIZE))
-        self._n_left = len(self._asked)
+        # For each page, whether the kernel was asked for it.
+        self._asked = np.zeros(-(-size // mmap.PAGESIZE), bool)
         self._n_faults = _n_faults()
 
     def __del__(self) -> None:
@@ -82,18 +84,17 @@ class MappedFile(LocalFile):
         n_faults = _n_faults()
         if n_faults != self._n_faults:
             # Something had to be fetched page by page: memory was short, pages were let go.
-            self._asked, self._n_faults = bytearray(len(self._asked)), n_faults
-            self._n_left = len(self._asked)
-        if not self._n_left:
-            return
-        asked, page = self._asked, mmap.PAGESIZE
-        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-            first, stop = start // page, -(-(start + length) // page)
-            if asked.find(0, first, stop) >= 0:
-                end = min(stop * page, len(self._bytes))
-                self._mapping().madvise(mmap.MADV_WILLNEED, first * page, end - first * page)
-                self._n_left -= asked.count(0, first, stop)
-                asked[first:stop] = b"\1" * (min(stop, len(asked)) - first)
+            self._asked, self._n_faults = np.zeros_like(self._asked), n_faults
+        some = lengths > 0
+        firsts = starts[some] // mmap.PAGESIZE
+        lasts = (starts[some] + lengths[some] - 1) // mmap.PAGESIZE
+        # Rows side by side share pages at their ends, so that one in the middle is looked at too.
+        known = np.all(self._asked[[firsts, (firsts + lasts) // 2, lasts]], axis=0)
+        for first, last in zip(firsts[~known].tolist(), lasts[~known].tolist(), strict=True):
+            begin = first * mmap.PAGESIZE
+            end = min((last + 1) * mmap.PAGESIZE, len(self._bytes))
+            self._mapping().madvise(mmap.MADV_WILLNEED, begin, end - begin)
+            self._asked[first : last + 1] = True
 
     def read_into(self, start: int, out: Any) -> None:
         """

@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from common import Result, Run, finish, has, show, take_turns
 from read_rows import STAMP, Maps, as_table, build, from_table, h5py_batched, stamps, v1_loop
 
-from astropile import load_dataset
+from astropile import load_dataset, open_catalog
 from astropile.streams import Stream
 from astropile.streams.torch import StreamLoader, to_device
 
@@ -63,7 +63,7 @@ def cut(rows: np.ndarray) -> Iterator[np.ndarray]:
 class Ours:
     """A stream, with its memory used again and again, as a training loop has it."""
 
-    def __init__(self, tree: Path, workers: int = 0, **options: Any) -> None:
+    def __init__(self, tree: Any, workers: int = 0, **options: Any) -> None:
         self.stream = Stream(tree, ["FLUX"], batch_size=SIZE, format="torch", **options)
         self.loader = StreamLoader(self.stream, num_workers=workers) if workers else self.stream
 
@@ -168,6 +168,7 @@ def loaders(
     maps = Maps(paths["fast"], {"FLUX": flux})
     found: dict[str, Loader] = {
         "astropile fast": Ours(fast.path, workers),
+        "astropile fast, mapped": Ours(open_catalog(fast.path, memory_map=True), workers),
         "astropile compact": Ours(compact.path, workers),
         "astropile fast, in blocks": Ours(fast.path, workers, shuffle="blocks"),
         "numpy memmap": partial(by_memmap, maps, np.empty((SIZE, *STAMP), "f4")),

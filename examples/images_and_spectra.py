@@ -115,19 +115,20 @@ def prepare(
     batch: dict[str, Any], scales: Scales, rng: np.random.Generator | None = None
 ) -> dict[str, Tensor]:
     """Make tensors of a batch; with `rng`, images turned and mirrored at random."""
-    batch = {name.split(".", 1)[1]: values for name, values in batch.items()}
-    n = len(batch.pop("present"))
-    spectral = [name for name in batch if name.startswith("spectrum.")]
-    whole = collate(batch, pad=dict.fromkeys(spectral, ()))
+    whole = collate(batch, pad=dict.fromkeys(("spectrum", "sdss.spectrum"), ()))
+    # Of a match, records are within their survey's; of a tree, at the top.
+    records = whole.get("sdss_imaging", {}) | whole.get("sdss", whole)
     found = {}
-    if "image.array" in whole:
-        image = crop(Image(whole["image.array"], mask=whole["image.mask"] != 0), PIXELS)
-        image = arcsinh_stretch(fill_bad(image), scales.image)
+    if "image" in records:
+        image = Image(records["image"]["array"], mask=records["image"]["mask"] != 0)
+        image = arcsinh_stretch(fill_bad(crop(image, PIXELS)), scales.image)
         if rng is not None:
-            image = turn(image, draw_orientations(n, rng))
+            image = turn(image, draw_orientations(len(image.flux), rng))
         found["image"] = torch.from_numpy(np.ascontiguousarray(image.flux, "f4"))
-    if spectral:
-        flux, ivar, mask, wave = (whole[name] for name in spectral)
+    if "spectrum" in records:
+        flux, ivar, mask, wave = (
+            records["spectrum"][name] for name in ("flux", "ivar", "mask", "lambda")
+        )
         on_grid = rebin(
             flux.values, ivar.values, mask.values, wave=wave.values, padding=flux.mask, grid=GRID
         )
@@ -283,7 +284,7 @@ def ask_real(
         COLUMNS["sdss"],
         batch_size=BATCH_SIZE,
         shuffle=None,
-        transform=lambda batch: make(_of_one_side(batch)),
+        transform=make,
     )
     all_spectra = torch.cat([model.points("spectrum", batch["spectrum"]) for batch in spectra])
     likeness = torch.cat([model.points("image", batch["image"]) for batch in pairs]) @ all_spectra.T
@@ -292,11 +293,6 @@ def ask_real(
     classes = astropile.open_catalog(trees["sdss"]).take(rows, ["CLASS"])["CLASS"]
     kinds = [name.decode().strip() for name in classes.tolist()]
     return list(zip(kinds, better.sum(1).tolist(), strict=True)), len(all_spectra)
-
-
-def _of_one_side(batch: dict[str, Any]) -> dict[str, Any]:
-    n = len(next(iter(batch.values())))
-    return {"sdss.present": np.ones(n, bool)} | {f"sdss.{k}": v for k, v in batch.items()}
 
 
 # -- all of it

@@ -69,8 +69,6 @@ def register() -> None:
         iterable_dataset.IterableDataset,
     ):
         pushed.push_to_hub = _warning(_pushing(pushed.push_to_hub))
-    for saved in (arrow_dataset.Dataset, dataset_dict.DatasetDict):
-        saved.save_to_disk = _warning(saved.save_to_disk)
 
 
 class _Joining:
@@ -105,14 +103,14 @@ def _making(own: Any) -> Any:
 
 
 def _warning(own: Any) -> Any:
-    """Wrap what writes a dataset: it warns first of terms that stand against sharing it."""
+    """Wrap what shares a dataset: it warns first of terms that stand against that."""
 
     @functools.wraps(own)
-    def write(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def share(self: Any, *args: Any, **kwargs: Any) -> Any:
         importlib.import_module("astropile.hf.terms").warn_before_sharing(self)
         return own(self, *args, **kwargs)
 
-    return write
+    return share
 
 
 def _pushing(own: Any) -> Any:

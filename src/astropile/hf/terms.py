@@ -36,12 +36,12 @@ def told(flags: Sequence[str]) -> str:
 
 def warn_before_sharing(data: Any) -> None:
     """
-    Warn if the description of what is written says that something stands against sharing it.
+    Warn if the description of what is pushed says that something stands against sharing it.
 
     Parameters
     ----------
     data : Dataset, IterableDataset, or a dict of them
-        What is about to be written or pushed.
+        What is about to be pushed.
 
     Warns
     -----

@@ -129,7 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         (
             "--error",
             "NAME=ERROR",
-            "standard error of positions, arcseconds or columns: adds how likely pairs are one object",
+            "standard error of positions, arcsec or columns: adds how likely pairs are one object",
         ),
         ("--columns", "NAME=RA,DEC", "columns of a table's positions, where they are not found"),
     ):

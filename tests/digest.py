@@ -30,7 +30,8 @@ def _add(found, array):
         return
     if array.null_count:
         found.update(array.is_null().to_numpy(zero_copy_only=False).tobytes())
-        array = array.drop_null()
+        # Arrow makes no empty array of some types, but cuts them.
+        array = array.drop_null() if array.null_count < len(array) else array[:0]
     kind = array.type
     if pa.types.is_struct(kind):
         for number in range(kind.num_fields):

@@ -17,7 +17,7 @@ import astropile
 from astropile.hf.dataset import LazyDataset
 from digest import digest
 from hfmethods import LIGHT, MAKERS, SAID, reads  # noqa: F401
-from hftrees import quiet, trees  # noqa: F401
+from hftrees import N_LEFT, quiet, trees  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore:Specifying null_placement:FutureWarning")
 
@@ -26,11 +26,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:Specifying null_placement:Future
 def lazy(trees):  # noqa: F811
     """A tree, a match and a concatenation, none of them read."""
     left, right = (astropile.load_dataset(tree) for tree in (trees.left, trees.right))
+    outer = astropile.cross_match_datasets(trees.left, trees.right, join="outer").dataset
+    stack = astropile.concatenate_datasets([left, right.remove_columns(["z", "spectrum"])])
+    # Consecutive rows stay a source of their own kind: few, of both sides and with either absent.
+    outer = outer.select(range(N_LEFT - 10, N_LEFT + 5))
+    present = {(row["toy"] is None, row["other"] is None) for row in outer}
+    assert present == {(False, False), (False, True), (True, False)}
     return {
         "tree": left,
         "match": astropile.cross_match_datasets(trees.left, trees.right).dataset,
-        "outer": astropile.cross_match_datasets(trees.left, trees.right, join="outer").dataset,
-        "stack": astropile.concatenate_datasets([left, right.remove_columns(["z", "spectrum"])]),
+        "outer": outer,
+        "stack": stack.select(range(N_LEFT - 8, N_LEFT + 8)),
         "rows": left.select([5, 3, 50, 4, 9, 9, 30]),
     }
 

@@ -223,6 +223,20 @@ def test_functions_get_rows_in_the_format(left, form):
     assert bright is None or len(bright) == sum(z > 0.5 for z in left["z"])
 
 
+def test_a_filter_that_keeps_nothing(left):
+    """No row is left, all columns are: by rows, by batches, by a column and in processes."""
+    for found in (
+        left.filter(lambda row: row["ra"] < -1),
+        left.filter(lambda batch: [False] * len(batch["ra"]), batched=True),
+        left.shuffle(seed=1).filter(lambda ra: ra < -1, input_columns="ra"),
+        left.select_columns(["ra", "z"]).filter(lambda row: row["z"] < -1, num_proc=2),
+    ):
+        assert len(found) == 0
+        assert found.column_names[-1] in left.column_names
+        assert list(found) == []
+    assert found.column_names == ["ra", "z"]
+
+
 def test_own_format_keeps_dtypes_through_a_function(left):
     """What the format "astropile" gave comes back with the bits it had."""
     found = left.with_format("astropile").map(

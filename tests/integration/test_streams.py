@@ -276,7 +276,7 @@ def test_a_state_of_other_data_is_refused(left, right):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
+        ({"batch_size": 0}, "batch_size: expected a whole number, at least 1, found 0"),
         ({"shuffle": "some"}, "shuffle: expected 'full' or 'blocks' or None, found 'some'"),
         ({"format": "tf"}, "format: expected 'numpy' or 'torch'"),
         ({"prefetch": -1}, "prefetch: expected a whole number, at least 0"),
@@ -286,6 +286,10 @@ def test_a_state_of_other_data_is_refused(left, right):
         ({"rows": [0.5]}, "rows: expected row numbers"),
         ({"shuffle": "blocks", "block_rows": 0}, "block_rows: expected at least 1"),
         ({"columns": {"toy": ["ID"]}}, "columns: expected names of columns"),
+        ({"batch_size": "4"}, "batch_size: expected a whole number, at least 1, found '4'"),
+        ({"rank": "0"}, "rank: expected a whole number, at least 0, found '0'"),
+        ({"seed": "a"}, "seed: expected a whole number, found 'a'"),
+        ({"transform": 3}, "transform: expected a function of a batch, found 3"),
     ],
 )
 def test_arguments_that_cannot_be(left, wrong, message):

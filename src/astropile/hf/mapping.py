@@ -278,6 +278,9 @@ def _composed(
     gone = set(removed)
     if _GONE in found.column_names:
         gone |= set(json.loads(found._data.column(_GONE)[0].as_py()))
+    if not len(found):
+        # Where a function gave no row, all columns stand there, also those it was to remove.
+        written = [name for name in written if name not in gone]
     kept = [n for n in dataset.column_names if n not in gone and n not in written]
     rows = found._data.column(_ROW).to_numpy()
     table = dataset.flatten_indices()._data.take_rows(rows).select(kept)

@@ -113,6 +113,8 @@ class Batches(ABC):
         SampleError
             If it is of other data, another order, or no state.
         """
+        if not isinstance(state, Mapping):
+            raise SampleError("state", "what state_dict gave", repr(state))
         for name, own in self._facts().items():
             if name not in state or state[name] != own:
                 raise SampleError(f"state[{name!r}]", repr(own), repr(state.get(name)))

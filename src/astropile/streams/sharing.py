@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, get_args
 
 from astropile.errors import SampleError
@@ -61,10 +62,10 @@ class Share:
     last: Last = "keep"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise SampleError("batch_size", "at least 1", str(self.batch_size))
-        if self.world_size < 1:
-            raise SampleError("world_size", "at least 1", str(self.world_size))
+        for name, least in (("batch_size", 1), ("world_size", 1), ("rank", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < least:
+                raise SampleError(name, f"a whole number, at least {least}", repr(value))
         if not 0 <= self.rank < self.world_size:
             raise SampleError("rank", f"0 to {self.world_size - 1}", str(self.rank))
         if self.last not in get_args(Last):

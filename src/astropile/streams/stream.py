@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from numbers import Integral
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
@@ -131,6 +132,10 @@ class Stream(Batches):
         among("format", format, ("numpy", "torch"))
         at_least("prefetch", prefetch, 0)
         at_least("threads", threads, 1)
+        if not isinstance(seed, Integral):
+            raise SampleError("seed", "a whole number", repr(seed))
+        if transform is not None and not callable(transform):
+            raise SampleError("transform", "a function of a batch", repr(transform))
         if pin_memory and format != "torch":
             raise SampleError("pin_memory", "format='torch'", f"format={format!r}")
         self.source = open_source(source, columns)

@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from numbers import Integral
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
@@ -132,7 +131,7 @@ class Stream(Batches):
         among("format", format, ("numpy", "torch"))
         at_least("prefetch", prefetch, 0)
         at_least("threads", threads, 1)
-        if not isinstance(seed, Integral):
+        if not isinstance(seed, int | np.integer):
             raise SampleError("seed", "a whole number", repr(seed))
         if transform is not None and not callable(transform):
             raise SampleError("transform", "a function of a batch", repr(transform))

@@ -160,3 +160,51 @@ def test_a_lazy_table_as_a_stream_reads_small_batches(trees, monkeypatch):  # no
     assert np.array_equal([row["ra"] for row in stream], left["ra"][:])
     assert 1 <= max(sizes) <= 10
     assert stream.info.license == "CC-BY-4.0"
+
+
+OF_THE_DICT = {
+    *("cast", "cast_column", "filter", "map", "remove_columns", "rename_column"),
+    *("rename_columns", "select_columns", "shuffle", "with_format"),
+}
+"""Methods of an IterableDatasetDict: each does to each what the stream's own does."""
+
+
+def test_every_method_of_a_dict_of_streams_has_its_line():
+    """A method that a later version of datasets adds is to be looked at."""
+    public = {name for name in dir(datasets.IterableDatasetDict) if not name.startswith("_")}
+    assert public - set(dir(dict)) == OF_THE_DICT | {"column_names", "num_columns", "push_to_hub"}
+
+
+@pytest.mark.parametrize("method", sorted(OF_THE_DICT))
+def test_a_dict_does_to_each_what_a_stream_does(stream, method):
+    """The same rows as of the stream alone."""
+    both = datasets.IterableDatasetDict({"a": stream, "b": stream.take(3)})
+    assert both.column_names["a"] == both.column_names["b"] == COLUMNS
+    if method == "shuffle":
+        found = sorted(row["ra"] for row in both.shuffle(seed=1)["b"])
+        assert found == sorted(row["ra"] for row in stream.take(3))
+        return
+    if method == "with_format":
+        assert next(iter(both.with_format("astropile")["b"]))["ra"].dtype == np.float64
+        return
+    if method == "cast":
+        types = {**stream.features, "healpix": datasets.Value("string")}
+        found = both.cast(datasets.Features(types))
+    else:
+        found = METHODS[method](both, None)
+    assert list(found["a"]) == list(METHODS[method](stream, None))
+    assert list(found["b"]) == list(METHODS[method](stream.take(3), None))
+
+
+def test_questions_about_a_tree_that_is_not_loaded(trees):  # noqa: F811
+    """`get_dataset_…` of `datasets` name it; columns are native ones of one shape."""
+    tree = str(trees.left)
+    (name,) = datasets.get_dataset_config_names(tree)
+    assert datasets.get_dataset_default_config_name(tree) == name
+    assert datasets.get_dataset_split_names(tree) == ["train"]
+    assert list(datasets.get_dataset_infos(tree)) == [name]
+    found = datasets.get_dataset_config_info(tree)
+    survey = astropile.open_catalog(tree).survey
+    plain = {c.name for c in survey.columns if not c.shared and not survey.ragged_dims(c)}
+    assert set(found.features) >= plain
+    assert "provenance" not in found.features

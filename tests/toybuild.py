@@ -4,7 +4,7 @@ import sys
 
 if __name__ == "__main__":
     import toy
-    from astropile import plan
+    from astropile.build import plan
     from astropile.cli.main import main
 
     # The toy is in no table of surveys.

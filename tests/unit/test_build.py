@@ -16,9 +16,9 @@ import pytest
 
 import toy
 from astropile import build_catalog, open_catalog, validate_catalog
+from astropile.build.ingest import inputs_of
 from astropile.errors import BuildError, NativeFileError, SchemaError
 from astropile.healpix import ang2pix
-from astropile.ingest import inputs_of
 from astropile.schema import Column, Ragged, Unit
 from astropile.testing import read_all
 

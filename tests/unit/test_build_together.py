@@ -14,10 +14,10 @@ import pytest
 
 import toy
 from astropile import build_catalog, open_catalog
-from astropile.additions import add_to_catalog
+from astropile.build.additions import add_to_catalog
+from astropile.build.team import Job, Member
 from astropile.errors import BuildError, SchemaError
 from astropile.executors import processes
-from astropile.team import Job, Member
 from treehash import hashes
 
 TESTS = str(Path(toy.__file__).parent)
@@ -65,7 +65,7 @@ def test_a_dask_cluster_gives_the_same_bytes(native, truth, tmp_path):
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -159,7 +159,8 @@ TASK = """
 import fcntl, os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 import toy
-from astropile import build_catalog, team
+from astropile import build_catalog
+from astropile.build import team
 team.STALE_S, team.BEAT_S = 3.0, 0.5
 if os.environ.get("NO_LOCKS"):
     fcntl.flock = lambda *_: None
@@ -227,7 +228,7 @@ def test_locks_that_lie(native, truth, tmp_path):
 
 def test_a_claim_is_taken_over_when_its_holder_is_gone(tmp_path, monkeypatch):
     """A claim that nobody touches any more keeps no job from being done."""
-    monkeypatch.setattr("astropile.team.STALE_S", 0.3)
+    monkeypatch.setattr("astropile.build.team.STALE_S", 0.3)
     folder = tmp_path / "claims"
     folder.mkdir()
     (folder / "job").write_text("2 of 2")
@@ -240,7 +241,7 @@ def test_a_claim_is_taken_over_when_its_holder_is_gone(tmp_path, monkeypatch):
     # That of a process of the same number, killed and run again, at once.
     done.clear()
     (folder / "job").write_text("1 of 2")
-    monkeypatch.setattr("astropile.team.STALE_S", 1e9)
+    monkeypatch.setattr("astropile.build.team.STALE_S", 1e9)
     list(Member(folder, 1, 2).run([job]))
     assert done == [1]
 

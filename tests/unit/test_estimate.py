@@ -5,8 +5,8 @@ import pytest
 
 import toy
 from astropile import build_catalog
-from astropile.estimate import estimate_build, n_partitions
-from astropile.plan import make_plan
+from astropile.build.estimate import estimate_build, n_partitions
+from astropile.build.plan import make_plan
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 
 import toy
 from astropile import build_catalog, open_catalog, validate_catalog
-from astropile.additions import add_to_catalog
+from astropile.build.additions import add_to_catalog
 from astropile.cli.main import main
 from astropile.errors import BuildError, TreeNotFoundError
 from astropile.snapshots import list_snapshots, remove_snapshots, restore_snapshot

@@ -8,15 +8,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from astropile.additions import add_to_catalog
 from astropile.build import SHARD_NBYTES, TOLERANCE, BuildReport, build_catalog
+from astropile.build.additions import add_to_catalog
+from astropile.build.estimate import estimate_build
+from astropile.build.plan import make_plan, told_apart
 from astropile.cli.failures import UsageError
 from astropile.cli.output import Printer, count_text, size_text, table
 from astropile.cli.trees import local_tree
 from astropile.errors import BuildError
-from astropile.estimate import estimate_build
 from astropile.layout import check_subset
-from astropile.plan import make_plan, told_apart
 
 HELP: Final = "build a tree from a survey's native files"
 DESCRIPTION: Final = """\

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from astropile.build.placing import Placed, load_placed
 from astropile.hats import write_hats
 from astropile.layout import CATALOG_DIR, INPUTS_FILE, MANIFEST_DIR, REJECTED_FILE
 from astropile.names import COMMON_COLUMNS, HEALPIX_29, ROW_COLUMN, SHARD_COLUMN
-from astropile.placing import Placed, load_placed
 from astropile.publish import publish_bytes
 from astropile.schema import Rejected
 from astropile.subset import Pattern, has_partition, write_partition

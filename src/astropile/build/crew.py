@@ -17,16 +17,16 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from astropile.build.ingest import Reading, Whole, group_units, read_group
+from astropile.build.plan import Plan, reading_of
+from astropile.build.spool import Spool
+from astropile.build.team import Job, Member
+from astropile.build.writing import Writing, write_one
 from astropile.errors import BuildError
 from astropile.executors import KINDS, n_workers_of, processes, run_jobs, submit_of
-from astropile.ingest import Reading, Whole, group_units, read_group
-from astropile.plan import Plan, reading_of
 from astropile.publish import publish_bytes
 from astropile.schema import Unit
-from astropile.spool import Spool
 from astropile.subset import has_partition
-from astropile.team import Job, Member
-from astropile.writing import Writing, write_one
 
 
 class Crew(Protocol):

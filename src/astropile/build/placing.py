@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astropile.batch import is_flat
+from astropile.build.spool import Spool
 from astropile.errors import BuildError
 from astropile.healpix import ang2pix
 from astropile.names import COMMON_COLUMNS
 from astropile.publish import publish_bytes
 from astropile.schema import Ragged, Rejected, Survey
-from astropile.spool import Spool
 
 RELEASE_NBYTES: Final = 64 * 2**20
 """Pages of the spool are let go of when so much of it may have been mapped."""

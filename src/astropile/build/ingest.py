@@ -15,12 +15,12 @@ import numpy as np
 
 from astropile._version import __version__
 from astropile.batch import check_batch
+from astropile.build.spool import Spool, SpoolWriter
 from astropile.errors import BuildError, NativeFileError, SchemaError
 from astropile.facts import survey_to_json
 from astropile.hdf5.writer import check_attributes
 from astropile.manifest import dump_json
 from astropile.schema import Rejected, Survey, Unit
-from astropile.spool import Spool, SpoolWriter
 
 GROUP_NBYTES: Final = 64 * 2**20
 """Units are read and kept together while they are smaller than this, as they lie."""

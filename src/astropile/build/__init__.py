@@ -25,11 +25,16 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from astropile.card import refresh_card
-from astropile.crew import Crew, Team, forget_failures, make_crew, partition_jobs, read_all_units
-from astropile.errors import BuildError
-from astropile.placing import Rules, place
-from astropile.plan import (
+from astropile.build.crew import (
+    Crew,
+    Team,
+    forget_failures,
+    make_crew,
+    partition_jobs,
+    read_all_units,
+)
+from astropile.build.placing import Rules, place
+from astropile.build.plan import (
     SHARD_NBYTES,
     TOLERANCE,
     BuildReport,
@@ -43,11 +48,9 @@ from astropile.plan import (
     report_of,
     told_apart,
 )
-from astropile.schema import Survey
-from astropile.spool import Spool
-from astropile.subset import Assembly, Pattern, say_done, take_final_name, was_refused, work_folder
-from astropile.team import Job
-from astropile.writing import (
+from astropile.build.spool import Spool
+from astropile.build.team import Job
+from astropile.build.writing import (
     LightRows,
     Writing,
     close_placed,
@@ -55,6 +58,10 @@ from astropile.writing import (
     write_catalogue,
     write_lists,
 )
+from astropile.card import refresh_card
+from astropile.errors import BuildError
+from astropile.schema import Survey
+from astropile.subset import Assembly, Pattern, say_done, take_final_name, was_refused, work_folder
 
 __all__ = ["SHARD_NBYTES", "TOLERANCE", "BuildReport", "build_catalog"]
 

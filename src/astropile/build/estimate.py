@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astropile.batch import check_batch
+from astropile.build.plan import Plan
 from astropile.errors import NativeFileError
 from astropile.hdf5.writer import ShardPlace, shard_image
 from astropile.healpix import ang2pix, n_pixels
 from astropile.names import COMMON_COLUMNS
-from astropile.plan import Plan
 from astropile.schema import Rejected, Unit
 
 SAMPLE_UNITS: Final = 5

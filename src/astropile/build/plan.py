@@ -18,10 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from astropile.errors import BuildError, FormatError, TreeNotFoundError
-from astropile.facts import survey_to_json
-from astropile.healpix import check_order
-from astropile.ingest import (
+from astropile.build.ingest import (
     Reading,
     check_declaration,
     differences,
@@ -29,12 +26,15 @@ from astropile.ingest import (
     reader_hash,
     with_hashes,
 )
+from astropile.build.placing import Rules
+from astropile.build.spool import Spool
+from astropile.errors import BuildError, FormatError, TreeNotFoundError
+from astropile.facts import survey_to_json
+from astropile.healpix import check_order
 from astropile.layout import INPUTS_FILE, MANIFEST_DIR, REJECTED_FILE, check_subset
 from astropile.manifest import Root, dump_json, parse_json, read_manifest, read_root
-from astropile.placing import Rules
 from astropile.publish import local_path, publish_bytes
 from astropile.schema import Survey, Unit
-from astropile.spool import Spool
 from astropile.surveys import get_survey
 
 SHARD_NBYTES: Final = 512 * 2**20
@@ -377,7 +377,7 @@ def is_built_of(plan: Plan, inputs: Sequence[Mapping[str, Any]]) -> bool:
     plan : Plan
         What is built.
     inputs : sequence of mapping
-        The files that were read, as `astropile.writing.input_lines` lists them.
+        The files that were read, as `astropile.build.writing.input_lines` lists them.
 
     Returns
     -------

@@ -24,18 +24,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from astropile.card import refresh_card
-from astropile.catalog import Catalog, open_catalog
-from astropile.crew import Crew, make_crew, partition_jobs, read_all_units
-from astropile.errors import BuildError
-from astropile.facts import survey_to_json
-from astropile.hats import list_files, open_parquet, read_hats
-from astropile.ingest import Whole
-from astropile.layout import CATALOG_DIR, INPUTS_FILE, MANIFEST_DIR, REJECTED_FILE
-from astropile.manifest import read_root
-from astropile.names import HEALPIX_29
-from astropile.placing import Placed, place
-from astropile.plan import (
+from astropile.build.crew import Crew, make_crew, partition_jobs, read_all_units
+from astropile.build.ingest import Whole
+from astropile.build.placing import Placed, place
+from astropile.build.plan import (
     SHARD_NBYTES,
     TOLERANCE,
     BuildReport,
@@ -48,12 +40,9 @@ from astropile.plan import (
     reading_of,
     report_of,
 )
-from astropile.schema import Survey
-from astropile.spool import BLOCK_NBYTES, Spool, SpoolWriter
-from astropile.subset import Assembly, Pattern, say_done, take_final_name, was_refused, work_folder
-from astropile.surveys import get_survey
-from astropile.team import Job
-from astropile.writing import (
+from astropile.build.spool import BLOCK_NBYTES, Spool, SpoolWriter
+from astropile.build.team import Job
+from astropile.build.writing import (
     LightRows,
     Writing,
     close_placed,
@@ -61,6 +50,17 @@ from astropile.writing import (
     write_catalogue,
     write_lists,
 )
+from astropile.card import refresh_card
+from astropile.catalog import Catalog, open_catalog
+from astropile.errors import BuildError
+from astropile.facts import survey_to_json
+from astropile.hats import list_files, open_parquet, read_hats
+from astropile.layout import CATALOG_DIR, INPUTS_FILE, MANIFEST_DIR, REJECTED_FILE
+from astropile.manifest import read_root
+from astropile.names import HEALPIX_29
+from astropile.schema import Survey
+from astropile.subset import Assembly, Pattern, say_done, take_final_name, was_refused, work_folder
+from astropile.surveys import get_survey
 
 _KEPT: Final = "\0healpix="
 """What was in a partition before is a unit of this name; no other begins so."""

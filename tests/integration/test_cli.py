@@ -509,8 +509,6 @@ def test_a_hash_alone_is_an_integrity_mismatch(command, copy, tmp_path):
     with h5py.File(path) as file:
         held = (d for d in file.values() if isinstance(d, h5py.Dataset))
         largest = max(held, key=lambda d: d.nbytes)
-            (d for d in file.values() if isinstance(d, h5py.Dataset)), key=lambda d: d.nbytes
-        )
         assert largest.dtype.kind == "f"
         place = largest.id.get_offset()
     content = bytearray(path.read_bytes())

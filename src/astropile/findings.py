@@ -9,7 +9,7 @@ from typing import Final
 
 from astropile.meaning.rules import RULES
 
-_SERIES: Final = {"T": 8, "S": 10, "R": 4, "A": 4, "L": 3, "M": 6, "W": 3}
+_SERIES: Final = {"T": 8, "S": 10, "R": 4, "A": 4, "L": 3, "M": 7, "W": 3}
 """How many rules of each letter `docs/format.md` has."""
 
 FORMAT_RULES: Final = tuple(

@@ -15,6 +15,16 @@ from astropile.select import SkySelections
 from astropile.sky import separation_arcsec, unit_vectors
 
 
+class Chosen(SkySelections):
+    """The selections of a catalogue without a tree."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def ranges(self, ranges, columns=()):
+        return hats.read_ranges(self.folder, ranges, columns)
+
+
 def sky():
     """Positions all over, crowded at the poles, the seam, pixel corners, and edges to be hit."""
     rng = np.random.default_rng(11)
@@ -61,9 +71,7 @@ def catalog(tmp_path_factory):
         patch.setattr(hats, "MAX_ROWS", 400)
         patch.setattr(hats, "ROW_GROUP_ROWS", 64)
         hats.write_hats(folder / "catalog", "sky", PIXELS, 6, table_of)
-    chosen = SkySelections()
-    chosen.path = folder
-    return chosen
+    return Chosen(folder / "catalog")
 
 
 quick = settings(

@@ -14,7 +14,7 @@ from astropy.table import MaskedColumn, QTable, Table
 from astropy.units import Unit
 
 import astropile
-from astropile.errors import LicenceWarning, MatchError, TreeNotFoundError
+from astropile.errors import MatchError, TreeNotFoundError
 from astropile.match import as_positions, cross_match, match_positions
 from hftrees import quiet, trees  # noqa: F401
 
@@ -305,8 +305,7 @@ def test_matched_dataset_of_tables(tmp_path):
     np.testing.assert_allclose(first["table"]["ra"], 10.0)
     again = as_positions(astropile.CrossMatch(catalog, dataset))
     np.testing.assert_allclose(np.sort(again.ra), [10.0, 359.99999])
-    with pytest.warns(LicenceWarning, match="stars: licence not known; table"):
-        dataset.save_to_disk(str(tmp_path / "saved"))
+    dataset.save_to_disk(str(tmp_path / "saved"))
 
 
 def test_trees_and_tables(trees):  # noqa: F811

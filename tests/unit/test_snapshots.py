@@ -220,7 +220,7 @@ def test_hidden_versions_are_in_nobodys_way(grown):
 def test_added_by_the_command(tmp_path, monkeypatch, capsys):
     """`build --add` needs no more words than the first build; other parameters are refused."""
     for module in ("plan", "additions"):
-        monkeypatch.setattr(f"astropile.{module}.get_survey", lambda _: toy.SURVEY)
+        monkeypatch.setattr(f"astropile.build.{module}.get_survey", lambda _: toy.SURVEY)
     words = ["build", "toy", str(tmp_path / "native"), str(tmp_path / "toy"), "-q"]
     write(tmp_path / "native", 1, ra=10)
     assert main([*words, "--order", "3"]) == 0

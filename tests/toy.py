@@ -49,6 +49,8 @@ def read(unit):
     yield batch
     after, _, how = os.environ.get("TOY_STOP", "0 none").partition(" ")
     if len(READ) == int(after):
+        if how == "SIGINT":  # Ignored by what a shell starts in the background.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         os.kill(os.getpid(), getattr(signal, how))
 
 

@@ -26,6 +26,7 @@ from astropile._version import __version__
 from astropile.build import build_catalog
 from astropile.catalog import Catalog, open_catalog
 from astropile.errors import BuildError
+from astropile.findings import FORMAT_RULES
 from astropile.matched import save_match
 from astropile.publish import local_path, publish_bytes
 from astropile.simulate.galaxies import BANDS, Galaxies, make_galaxies
@@ -71,7 +72,9 @@ class TreeMade:
     n_objects, n_rejected : int
         Objects taken and not taken.
     problems : tuple of str
-        What validation found.
+        Rules of the format that it breaks.
+    remarks : tuple of str
+        Values that cannot be true: so the survey's files have them.
     reused : bool
         Whether an earlier run had built it.
     seconds : float
@@ -82,6 +85,7 @@ class TreeMade:
     n_objects: int
     n_rejected: int
     problems: tuple[str, ...]
+    remarks: tuple[str, ...]
     reused: bool
     seconds: float
 
@@ -296,7 +300,8 @@ class _Demo:
             catalog.path,
             len(catalog),
             rejected,
-            tuple(str(problem) for problem in checked.problems),
+            tuple(str(p) for p in checked.problems if p.rule in FORMAT_RULES),
+            tuple(str(p) for p in checked.problems if p.rule not in FORMAT_RULES),
             reused,
             time.monotonic() - begun,
         )
@@ -304,7 +309,7 @@ class _Demo:
         self.say(
             f"  {tree.name:<13} {len(catalog):4d} objects, {rejected} rejected, "
             f"{len(catalog.root.partitions)} partitions, "
-            f"{'valid' if checked.ok else f'{len(checked.problems)} PROBLEMS'}"
+            f"{'valid' if not made.problems else f'{len(made.problems)} PROBLEMS'}"
             f"{', from an earlier run' if reused else ''}   {made.seconds:.1f} s"
         )
         if reason:

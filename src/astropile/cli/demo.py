@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         "next:",
         *(f"  {command}" for command in report.next_commands),
     )
+    for tree in report.trees:
+        out.text(*(f"{tree.path}, as its files are: {remark}" for remark in tree.remarks))
     broken = [tree for tree in report.trees if tree.problems]
     for tree in broken:
         out.text(f"{tree.path} has {count_text(len(tree.problems), 'problem')}:")
